@@ -1,0 +1,1 @@
+"""Generative models of polycrystalline material structure."""

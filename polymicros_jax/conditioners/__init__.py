@@ -1,0 +1,1 @@
+"""Projections and guides: physics meets diffusion."""

@@ -1,0 +1,1 @@
+"""Orientation volumes: files in and out, bundled samples, patches, array stores."""

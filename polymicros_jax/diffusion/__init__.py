@@ -1,0 +1,1 @@
+"""EDM diffusion: schedule, preconditioning, loss, sampler. Knows neither network nor physics."""

@@ -1,0 +1,1 @@
+"""Rotations, crystal symmetry and functions of orientation."""

@@ -1,0 +1,1 @@
+"""Two-point statistics and random fields with designed ones."""

@@ -1,0 +1,28 @@
+"""Strict modes for the whole suite."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+# Shapes in signatures are checked at run time wherever the tests call the package.
+install_import_hook("polymicros_jax", "beartype.beartype")
+
+# (n, 3) + (3,) is a bug more often than a wish: broadcasting must be written out.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Runs a test in double precision, for identities that must hold to 1e-12."""
+    with jax.enable_x64(True):
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips tests marked gpu where there is no accelerator."""
+    if jax.default_backend() == "cpu":
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="no accelerator"))
