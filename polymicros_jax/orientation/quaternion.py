@@ -1,0 +1,269 @@
+"""Unit quaternions `(w, x, y, z)` as Bunge-passive orientations; every convention is in `docs/conventions.md`.
+
+An orientation maps sample coordinates to crystal coordinates, `v_crystal = to_matrix(q) @ v_sample`; `to_matrix` is a homomorphism for
+the Hamilton product, so crystal symmetry multiplies from the left and a change of sample frame from the right. Angles are radians.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from polymicros_jax.orientation.groups import operators
+from polymicros_jax.types import ArrayLike, Key
+
+Quaternion = tuple[Array, Array, Array, Array]
+
+
+def _split(q: ArrayLike) -> Quaternion:
+    q = jnp.asarray(q)
+    return q[..., 0], q[..., 1], q[..., 2], q[..., 3]
+
+
+def _safe_sqrt(x: Array) -> Array:
+    """Square root whose gradient at zero is zero rather than infinite."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+
+
+def _safe_atan2(y: Array, x: Array) -> Array:
+    """`atan2` that is 0 with zero gradient where both arguments are 0."""
+    nowhere = (x == 0) & (y == 0)
+    return jnp.where(nowhere, 0.0, jnp.arctan2(y, jnp.where(nowhere, 1.0, x)))
+
+
+def normalise(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 4"]:
+    """Scales to unit length; a zero quaternion (an unobserved voxel) becomes the identity, so that nothing downstream is NaN."""
+    q = jnp.asarray(q)
+    square = jnp.sum(q * q, axis=-1, keepdims=True)
+    zero = square <= 0
+    identity = jnp.broadcast_to(jnp.eye(1, 4, dtype=q.dtype).reshape((1,) * (q.ndim - 1) + (4,)), q.shape)
+    return jnp.where(zero, identity, q / jnp.sqrt(jnp.where(zero, 1.0, square)))
+
+
+def canonical(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 4"]:
+    """Of `q` and `-q`, which are one rotation, the one with `w >= 0`."""
+    q = jnp.asarray(q)
+    return jnp.where(q[..., :1] < 0, -q, q)
+
+
+def multiply(a: Float[ArrayLike, "... 4"], b: Float[ArrayLike, "... 4"]) -> Float[Array, "... 4"]:
+    """Hamilton product; as maps, `b` acts first: `to_matrix(multiply(a, b)) = to_matrix(a) @ to_matrix(b)`. Leading axes broadcast."""
+    a, b = jnp.asarray(a), jnp.asarray(b)
+    shape = jnp.broadcast_shapes(a.shape, b.shape)
+    aw, ax, ay, az = _split(jnp.broadcast_to(a, shape))
+    bw, bx, by, bz = _split(jnp.broadcast_to(b, shape))
+    return jnp.stack(
+        [
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ],
+        axis=-1,
+    )
+
+
+def conjugate(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 4"]:
+    """The inverse rotation of a unit quaternion: crystal coordinates to sample coordinates."""
+    w, x, y, z = _split(q)
+    return jnp.stack([w, -x, -y, -z], axis=-1)
+
+
+def rotate_sample(q: Float[ArrayLike, "*batch 4"], r: Float[ArrayLike, "4"]) -> Float[Array, "*batch 4"]:
+    """The same crystals seen from another sample frame: `q * r`, where `r` maps new sample coordinates to old ones."""
+    return multiply(q, r)
+
+
+def rotate_vector(q: Float[ArrayLike, "... 4"], v: Float[ArrayLike, "... 3"]) -> Float[Array, "... 3"]:
+    """`to_matrix(q) @ v`: the crystal coordinates of a sample vector. Leading axes broadcast."""
+    q, v = jnp.asarray(q), jnp.asarray(v)
+    batch = jnp.broadcast_shapes(q.shape[:-1], v.shape[:-1])
+    q, v = jnp.broadcast_to(q, (*batch, 4)), jnp.broadcast_to(v, (*batch, 3))
+    w, u = q[..., :1], q[..., 1:]
+    t = 2.0 * jnp.cross(u, v)
+    return v + w * t + jnp.cross(u, t)
+
+
+def from_euler(euler: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 4"]:
+    """Bunge angles `(phi1, Phi, phi2)` (intrinsic ZXZ, radians) to unit quaternions with `w >= 0`."""
+    euler = jnp.asarray(euler)
+    phi1, Phi, phi2 = euler[..., 0], euler[..., 1], euler[..., 2]
+    sigma, delta = 0.5 * (phi1 + phi2), 0.5 * (phi1 - phi2)
+    c, s = jnp.cos(0.5 * Phi), jnp.sin(0.5 * Phi)
+    q = jnp.stack([c * jnp.cos(sigma), -s * jnp.cos(delta), -s * jnp.sin(delta), -c * jnp.sin(sigma)], axis=-1)
+    return canonical(q)
+
+
+def to_euler(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 3"]:
+    """Unit quaternions to Bunge angles, `phi1` and `phi2` in [0, 2 pi), `Phi` in [0, pi].
+
+    Where `Phi` is 0 or pi only `phi1 + phi2` or `phi1 - phi2` is defined: `phi2` is then 0. Gradients are finite there too.
+    """
+    w, x, y, z = _split(q)
+    s2, c2 = x * x + y * y, w * w + z * z
+    tiny = (8.0 * jnp.finfo(w.dtype).eps) ** 2
+    flat, turned = s2 <= tiny, c2 <= tiny
+    s, c = _safe_sqrt(jnp.where(flat, 0.0, s2)), _safe_sqrt(jnp.where(turned, 0.0, c2))
+    Phi = 2.0 * _safe_atan2(s, c)
+    sigma = _safe_atan2(jnp.where(turned, 0.0, -z), jnp.where(turned, 0.0, w))
+    delta = _safe_atan2(jnp.where(flat, 0.0, -y), jnp.where(flat, 0.0, -x))
+    sigma, delta = jnp.where(turned, delta, sigma), jnp.where(flat, sigma, delta)
+    return jnp.stack([_wrap(sigma + delta), Phi, _wrap(sigma - delta)], axis=-1)
+
+
+def _wrap(angle: Array) -> Array:
+    turn = 2.0 * np.pi
+    wrapped = jnp.mod(angle, turn)
+    return jnp.where(wrapped >= turn, 0.0, wrapped)  # rounding of a tiny negative angle
+
+
+def to_matrix(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 3 3"]:
+    """Orientation matrix `g`: `v_crystal = g @ v_sample`; its rows are the crystal axes in the sample frame."""
+    w, x, y, z = _split(q)
+    rows = (
+        (w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        (2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)),
+        (2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z),
+    )
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def from_matrix(matrix: Float[ArrayLike, "*batch 3 3"]) -> Float[Array, "*batch 4"]:
+    """Rotation matrices to unit quaternions with `w >= 0`.
+
+    The entries of a rotation matrix give every product `4 q_i q_j`; the row of that rank-one table with the largest diagonal is
+    normalised, so there is no cancellation and no infinite gradient at any angle.
+    """
+    m = jnp.asarray(matrix)
+    d0, d1, d2 = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
+    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
+    xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
+    candidates = (
+        (1 + d0 + d1 + d2, wx, wy, wz),
+        (wx, 1 + d0 - d1 - d2, xy, xz),
+        (wy, xy, 1 - d0 + d1 - d2, yz),
+        (wz, xz, yz, 1 - d0 - d1 + d2),
+    )
+    best, largest = jnp.stack(candidates[0], axis=-1), candidates[0][0]
+    for i in range(1, 4):
+        larger = candidates[i][i] > largest
+        best = jnp.where(larger[..., None], jnp.stack(candidates[i], axis=-1), best)
+        largest = jnp.where(larger, candidates[i][i], largest)
+    return canonical(normalise(best))
+
+
+def from_axis_angle(axis: Float[ArrayLike, "*batch 3"], angle: Float[ArrayLike, "*batch"]) -> Float[Array, "*batch 4"]:
+    """`(cos(angle/2), sin(angle/2) axis)`: `to_matrix` of it turns vectors by `angle` about the unit vector `axis` (right hand)."""
+    axis, half = jnp.asarray(axis), 0.5 * jnp.asarray(angle)[..., None]
+    return jnp.concatenate([jnp.cos(half), jnp.sin(half) * axis], axis=-1)
+
+
+def from_rotation_vector(vector: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 4"]:
+    """Exponential map: `from_axis_angle` of the direction and length (radians) of `vector`; smooth at zero."""
+    v = jnp.asarray(vector)
+    square = jnp.sum(v * v, axis=-1, keepdims=True)
+    small = square < 1e-8  # sin(t/2)/t = 1/2 - t^2/48 is exact to double precision below
+    length = jnp.sqrt(jnp.where(small, 1.0, square))
+    w = jnp.where(small, 1.0 - square / 8.0, jnp.cos(0.5 * length))
+    factor = jnp.where(small, 0.5 - square / 48.0, jnp.sin(0.5 * length) / length)
+    return jnp.concatenate([w, factor * v], axis=-1)
+
+
+def to_rodrigues(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 3"]:
+    """Rodrigues vector `axis tan(angle/2) = (x, y, z) / w`; infinite for half turns."""
+    q = jnp.asarray(q)
+    return q[..., 1:] / q[..., :1]
+
+
+def from_rodrigues(rho: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 4"]:
+    """Rodrigues vectors to unit quaternions with `w > 0`."""
+    rho = jnp.asarray(rho)
+    w = 1.0 / jnp.sqrt(1.0 + jnp.sum(rho * rho, axis=-1, keepdims=True))
+    return jnp.concatenate([w, rho * w], axis=-1)
+
+
+def random(key: Key, shape: tuple[int, ...] = ()) -> Float[Array, "*shape 4"]:
+    """Orientations of a uniform texture (Haar measure), `w >= 0`."""
+    return canonical(normalise(jax.random.normal(key, (*shape, 4))))
+
+
+def angle(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch"]:
+    """Rotation angle in [0, pi], accurate at small angles too; its gradient at the identity is zero by choice."""
+    w, x, y, z = _split(q)
+    return 2.0 * _safe_atan2(_safe_sqrt(x * x + y * y + z * z), jnp.abs(w))
+
+
+@partial(jax.jit, static_argnames="group")
+def disorientation(
+    a: Float[ArrayLike, "... 4"], b: Float[ArrayLike, "... 4"], group: str = "432"
+) -> Float[Array, "..."]:
+    """Smallest rotation angle between two crystals over all symmetrically equivalent pairs, in radians. Leading axes broadcast.
+
+    The misorientation is `a * conj(b)`, crystal to crystal. Both symmetry operations collapse to one, since `w` of `s m t` is `w` of
+    `t s m`; for 432 and 622 the largest `|w|` has a closed form in the sorted magnitudes, the other groups walk through their
+    operations. The angle is `2 atan2(|vector part|, w)`: `arccos` would lose 0.03 degrees in float32.
+    """
+    m = multiply(a, conjugate(b))
+    if group == "432":
+        w, vector = _largest_w_cubic(m)
+    elif group == "622":
+        w, vector = _largest_w_hexagonal(m)
+    else:
+        w, vector = _largest_w(m, group)
+    return 2.0 * _safe_atan2(_safe_sqrt(vector), w)
+
+
+def _pick(candidates: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """The (w, squared vector part) with the largest w."""
+    w, vector = candidates[0]
+    for other_w, other_vector in candidates[1:]:
+        larger = other_w > w
+        w, vector = jnp.where(larger, other_w, w), jnp.where(larger, other_vector, vector)
+    return w, vector
+
+
+def _largest_w_cubic(m: Array) -> tuple[Array, Array]:
+    """With magnitudes p >= q >= r >= s the identity, one four-fold and one three-fold are the only candidates."""
+    a, b, c, d = (jnp.abs(component) for component in _split(m))
+    a, b = jnp.maximum(a, b), jnp.minimum(a, b)
+    c, d = jnp.maximum(c, d), jnp.minimum(c, d)
+    p, s = jnp.maximum(a, c), jnp.minimum(b, d)
+    u, v = jnp.minimum(a, c), jnp.maximum(b, d)
+    q, r = jnp.maximum(u, v), jnp.minimum(u, v)
+    identity = (p, q * q + r * r + s * s)
+    four_fold = ((p + q) * np.sqrt(0.5), 0.5 * (p - q) ** 2 + r * r + s * s)
+    three_fold = (
+        0.5 * (p + q + r + s),
+        0.25 * ((p - q + r - s) ** 2 + (p - q - r + s) ** 2 + (p + q - r - s) ** 2),
+    )
+    return _pick([identity, four_fold, three_fold])
+
+
+def _largest_w_hexagonal(m: Array) -> tuple[Array, Array]:
+    """The twelve products turn the planes (w, z) and (x, y) by multiples of 30 degrees; two candidates a plane are enough."""
+    w, x, y, z = (jnp.abs(component) for component in _split(m))
+    cos, sin = np.sqrt(0.75), 0.5
+    planes = ((jnp.maximum(w, z), jnp.minimum(w, z)), (jnp.maximum(x, y), jnp.minimum(x, y)))
+    squares = (w * w + z * z, x * x + y * y)
+    candidates = []
+    for (high, low), rest in zip(planes, reversed(squares), strict=True):
+        candidates.append((high, low * low + rest))
+        candidates.append((cos * high + sin * low, (cos * low - sin * high) ** 2 + rest))
+    return _pick(candidates)
+
+
+def _largest_w(m: Array, group: str) -> tuple[Array, Array]:
+    candidates = []
+    w, x, y, z = _split(m)
+    for sw, sx, sy, sz in operators(group).tolist():
+        product = (
+            sw * w - sx * x - sy * y - sz * z,
+            sw * x + sx * w + sy * z - sz * y,
+            sw * y - sx * z + sy * w + sz * x,
+            sw * z + sx * y - sy * x + sz * w,
+        )
+        candidates.append((jnp.abs(product[0]), product[1] ** 2 + product[2] ** 2 + product[3] ** 2))
+    return _pick(candidates)

@@ -1,0 +1,50 @@
+"""Crystal symmetry acting on orientations: equivalents, fundamental zone. Tables of the groups are in `groups`."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from polymicros_jax.orientation.groups import LAUE_GROUPS, operators
+from polymicros_jax.orientation.quaternion import canonical, multiply
+from polymicros_jax.types import ArrayLike
+
+__all__ = ["LAUE_GROUPS", "equivalents", "in_fundamental_zone", "operators", "reduce_to_fundamental_zone"]
+
+
+def equivalents(q: Float[ArrayLike, "*batch 4"], group: str = "432") -> Float[Array, "*batch order 4"]:
+    """All descriptions `s * q` of the same crystals, in the order of `operators(group)`."""
+    q = jnp.asarray(q)
+    table = operators(group)
+    ops = jnp.asarray(table, q.dtype).reshape((1,) * (q.ndim - 1) + table.shape)
+    return multiply(ops, q[..., None, :])
+
+
+@partial(jax.jit, static_argnames="group")
+def reduce_to_fundamental_zone(q: Float[ArrayLike, "*batch 4"], group: str = "432") -> Float[Array, "*batch 4"]:
+    """The equivalent description with the smallest rotation angle, `w >= 0`.
+
+    On the boundary of the zone, where several share the smallest angle, the first in the order of `operators(group)` is taken.
+    """
+    q = jnp.asarray(q)
+    w, x, y, z = q[..., 0], q[..., 1], q[..., 2], q[..., 3]
+    best = (w, x, y, z)
+    # One operation after the other, elementwise: XLA fuses them, so memory stays that of the result whatever the order of the group.
+    for sw, sx, sy, sz in operators(group).tolist()[1:]:
+        product = (
+            sw * w - sx * x - sy * y - sz * z,
+            sw * x + sx * w + sy * z - sz * y,
+            sw * y - sx * z + sy * w + sz * x,
+            sw * z + sx * y - sy * x + sz * w,
+        )
+        larger = jnp.abs(product[0]) > jnp.abs(best[0])
+        best = tuple(jnp.where(larger, new, old) for new, old in zip(product, best, strict=True))
+    return canonical(jnp.stack(best, axis=-1))
+
+
+def in_fundamental_zone(q: np.ndarray, group: str = "432", tolerance: float = 1e-12) -> np.ndarray:
+    """Whether no equivalent description has a smaller rotation angle, `(..., 4)` to boolean `(...)`; on the host."""
+    scalar = q @ (operators(group) * np.array([1.0, -1.0, -1.0, -1.0])).T
+    return np.abs(q[..., 0]) >= np.abs(scalar).max(axis=-1) - tolerance
