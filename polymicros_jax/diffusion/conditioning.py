@@ -1,0 +1,69 @@
+"""What a conditioner is, and how conditioners compose. No physics here.
+
+A *projection* acts on the state after each sampler step (the F_cond of Alg. 2); a *guide* turns a denoiser into a
+denoiser. Both are pytrees that own their observation as leaves, so that five observations of one shape cost one trace.
+Both compose by a left fold: ``compose(a, b)`` applies ``a`` first.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple, Protocol
+
+import flax.struct
+import jax
+from jaxtyping import Array, Float, Int
+
+from polymicros_jax.diffusion.preconditioning import Denoiser
+from polymicros_jax.types import Key
+
+
+class Step(NamedTuple):
+    """Where the sampler is when a projection runs."""
+
+    index: Int[Array, ""]
+    """Number of the step just taken, from 0."""
+    count: Int[Array, ""]
+    """Number of steps N in the whole schedule."""
+    sigma: Float[Array, ""]
+    """Noise level of the state, the standard deviation after the step."""
+    key: Key
+    """A key that no other use shares."""
+
+
+class Projection(Protocol):
+    """Acts on the state after a step."""
+
+    def __call__(self, x: Float[Array, "*shape"], step: Step) -> Float[Array, "*shape"]:
+        """The projected state."""
+        ...
+
+
+class Guide(Protocol):
+    """Turns a denoiser into a denoiser that knows more."""
+
+    def __call__(self, denoise: Denoiser) -> Denoiser:
+        """The guided denoiser."""
+        ...
+
+
+@flax.struct.dataclass
+class Composition:
+    """Projections applied in order; itself a projection."""
+
+    parts: tuple[Projection, ...]
+
+    def __call__(self, x: Float[Array, "*shape"], step: Step) -> Float[Array, "*shape"]:
+        """Applies the first part, then the second, and so on."""
+        for number, part in enumerate(self.parts):
+            x = part(x, step._replace(key=jax.random.fold_in(step.key, number)))
+        return x
+
+
+def compose(*projections: Projection) -> Composition:
+    """One projection that applies the given ones in order. Projections need not commute: the last one wins."""
+    return Composition(parts=projections)
+
+
+def guided(denoise: Denoiser, guides: Sequence[Guide]) -> Denoiser:
+    """The denoiser wrapped by each guide in turn; the last guide is outermost."""
+    return reduce(lambda inner, guide: guide(inner), guides, denoise)

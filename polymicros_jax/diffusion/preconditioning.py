@@ -1,0 +1,73 @@
+"""EDM preconditioning: from a raw network to a denoiser (Karras et al. 2022, Table 1; PolyMicros App. A.7)."""
+
+from typing import NamedTuple, Protocol
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from polymicros_jax.types import ArrayLike
+
+
+class Denoiser(Protocol):
+    """Estimates the clean field from a noisy one."""
+
+    def __call__(self, x: Float[ArrayLike, "*shape"], sigma: Float[ArrayLike, "..."] | float) -> Float[Array, "*shape"]:
+        """Expectation of the clean field given ``x`` = clean + ``sigma`` * white noise."""
+        ...
+
+
+class Network(Protocol):
+    """A raw network F(x, c_noise)."""
+
+    def __call__(self, x: Float[Array, "*shape"], noise_level: Float[Array, "..."]) -> Float[Array, "*shape"]:
+        """Output of the shape of ``x``."""
+        ...
+
+
+class Coefficients(NamedTuple):
+    """Scalings of EDM at one noise level."""
+
+    skip: Float[Array, "..."]
+    out: Float[Array, "..."]
+    into: Float[Array, "..."]
+    noise: Float[Array, "..."]
+
+
+def coefficients(sigma: Float[ArrayLike, "..."], sigma_data: float) -> Coefficients:
+    """``c_skip, c_out, c_in, c_noise`` for noise of standard deviation ``sigma``."""
+    variance = jnp.square(sigma) + sigma_data**2
+    return Coefficients(
+        skip=sigma_data**2 / variance,
+        out=sigma * sigma_data / jnp.sqrt(variance),
+        into=1.0 / jnp.sqrt(variance),
+        noise=jnp.log(sigma) / 4.0,
+    )
+
+
+def loss_weight(sigma: Float[ArrayLike, "..."], sigma_data: float) -> Float[Array, "..."]:
+    """Weight of the squared denoising error, ``(s^2 + d^2) / (s d)^2 = 1 / c_out^2``."""
+    return (jnp.square(sigma) + sigma_data**2) / jnp.square(sigma * sigma_data)
+
+
+def denoiser(network: Network, sigma_data: float) -> Denoiser:
+    """Wraps a raw network as ``D(x, s) = c_skip x + c_out F(c_in x, c_noise)``.
+
+    Eq. 19 of the paper prints ``D = c_skip + c_out F``: the ``x`` is missing there.
+
+    Args:
+      network: ``F(x, c_noise)``, with ``c_noise`` a scalar or one value per leading (batch) entry of ``x``.
+      sigma_data: standard deviation of the data, in its units.
+
+    Returns:
+      ``denoise(x, sigma)``; ``sigma`` is a standard deviation, scalar or of shape ``(batch,)``.
+    """
+
+    def denoise(
+        x: Float[ArrayLike, "*shape"], sigma: Float[ArrayLike, "..."] | float
+    ) -> Float[Array, "*shape"]:
+        x = jnp.asarray(x)
+        level = jnp.asarray(sigma, x.dtype)
+        c = coefficients(level.reshape(level.shape + (1,) * (x.ndim - level.ndim)), sigma_data)
+        return c.skip * x + c.out * network(c.into * x, jnp.log(level) / 4.0)
+
+    return denoise

@@ -1,0 +1,218 @@
+"""Layers of the 3D UNet. Fields are channel last, ``(b, nx, ny, nz, channel)``; padding is an argument of the call."""
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange, repeat
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+Padding = Literal["replicate", "periodic"]
+
+_PAD_MODE = {"replicate": "edge", "periodic": "wrap"}
+
+
+def convolve_volumes(
+    x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "kx ky kz c d"]
+) -> Float[Array, "b mx my mz d"]:
+    """3D convolution without padding, as one native operation: the fast lowering on GPU and TPU."""
+    return lax.conv_general_dilated(x, kernel, (1, 1, 1), "VALID", dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
+
+
+def convolve_planes(
+    x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "kx ky kz c d"]
+) -> Float[Array, "b mx my mz d"]:
+    """The same convolution as a sum of depth-shifted 2D ones: several times faster on CPU (benchmarks/convolution.py)."""
+    depth = x.shape[1] - kernel.shape[0] + 1
+
+    def plane(offset: int) -> Array:
+        slab = rearrange(lax.slice_in_dim(x, offset, offset + depth, axis=1), "b x y z c -> (b x) y z c")
+        return lax.conv_general_dilated(
+            slab, kernel[offset], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    total = sum((plane(offset) for offset in range(1, kernel.shape[0])), start=plane(0))
+    return rearrange(total, "(b x) y z d -> b x y z d", b=x.shape[0])
+
+
+def convolve(x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "kx ky kz c d"]) -> Float[Array, "b mx my mz d"]:
+    """3D convolution without padding, lowered as suits the platform it is compiled for."""
+    return lax.platform_dependent(x, kernel, cpu=convolve_planes, default=convolve_volumes)
+
+
+def pad(x: Float[Array, "b nx ny nz c"], width: int, padding: Padding) -> Float[Array, "b mx my mz c"]:
+    """Extends the three spatial axes by ``width`` voxels at both ends."""
+    return jnp.pad(x, ((0, 0), *[(width, width)] * 3, (0, 0)), mode=_PAD_MODE[padding])
+
+
+def space_to_depth(x: Float[Array, "b nx ny nz c"], factor: int) -> Float[Array, "b mx my mz d"]:
+    """Folds blocks of ``factor^3`` voxels into the channel axis."""
+    return rearrange(x, "b (x i) (y j) (z k) c -> b x y z (i j k c)", i=factor, j=factor, k=factor)
+
+
+def depth_to_space(x: Float[Array, "b nx ny nz c"], factor: int) -> Float[Array, "b mx my mz d"]:
+    """Inverse of `space_to_depth`."""
+    return rearrange(x, "b x y z (i j k c) -> b (x i) (y j) (z k) c", i=factor, j=factor, k=factor)
+
+
+def standardised(kernel: Float[Array, "*taps c d"]) -> Float[Array, "*taps c d"]:
+    """Kernel with zero mean and unit variance per output channel, times 1/sqrt(fan-in) left to the norm after it.
+
+    Divides by the standard deviation. (Qiao et al. 2019, arXiv 1903.10520.)
+    """
+    axes = tuple(range(kernel.ndim - 1))
+    mean = jnp.mean(kernel, axis=axes, keepdims=True)
+    variance = jnp.var(kernel, axis=axes, keepdims=True)
+    return (kernel - mean) / jnp.sqrt(variance + 1e-5)
+
+
+class Conv3D(nnx.Module):
+    """3x3x3 convolution with padding chosen at the call, optionally weight-standardised."""
+
+    def __init__(self, into: int, out: int, *, standardise: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+        init = nnx.initializers.lecun_normal(in_axis=(0, 1, 2, 3), out_axis=4)
+        self.kernel = nnx.Param(init(rngs.params(), (3, 3, 3, into, out)))
+        self.bias = nnx.Param(jnp.zeros(out))
+        self.standardise = standardise
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "b nx ny nz c"], padding: Padding) -> Float[Array, "b nx ny nz d"]:
+        """Field of the same grid."""
+        kernel = self.kernel[...]
+        if self.standardise:
+            kernel = standardised(kernel)
+        y = convolve(pad(x.astype(self.dtype), 1, padding), kernel.astype(self.dtype))
+        return y + self.bias[...].astype(self.dtype).reshape(1, 1, 1, 1, -1)
+
+
+class Pointwise(nnx.Module):
+    """1x1x1 convolution."""
+
+    def __init__(
+        self, into: int, out: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, use_bias: bool = True, zero: bool = False
+    ):
+        init = nnx.initializers.zeros if zero else nnx.initializers.lecun_normal()
+        self.linear = nnx.Linear(into, out, use_bias=use_bias, dtype=dtype, kernel_init=init, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b nx ny nz c"]) -> Float[Array, "b nx ny nz d"]:
+        """Linear map of the channels of each voxel."""
+        return self.linear(x)
+
+
+class GroupNorm(nnx.Module):
+    """Group normalisation over the whole volume, computed in float32 whatever the compute type."""
+
+    def __init__(self, channels: int, groups: int, *, rngs: nnx.Rngs):
+        self.norm = nnx.GroupNorm(channels, num_groups=groups, dtype=jnp.float32, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b nx ny nz c"]) -> Float[Array, "b nx ny nz c"]:
+        """Field of zero mean and unit variance per group, then scale and shift."""
+        return self.norm(x.astype(jnp.float32))
+
+
+class NoiseEmbedding(nnx.Module):
+    """Sinusoids of the noise level and a two-layer perceptron."""
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs):
+        self.width = width
+        self.hidden = nnx.Linear(width, 4 * width, rngs=rngs)
+        self.out = nnx.Linear(4 * width, 4 * width, rngs=rngs)
+
+    def __call__(self, noise_level: Float[Array, " b"]) -> Float[Array, "b e"]:
+        """Embedding of ``c_noise = ln(sigma) / 4``; float32 always."""
+        half = self.width // 2
+        # c_noise spans about (-1.6, 1.1): angular frequencies from 1 to 1000 resolve it, as positions 0..1000 do in DDPM.
+        frequencies = jnp.exp(jnp.linspace(0.0, math.log(1000.0), half))
+        angles = noise_level[:, None] * frequencies[None, :]
+        return self.out(nnx.gelu(self.hidden(jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1))))
+
+
+class ConvBlock(nnx.Module):
+    """Weight-standardised convolution, group norm, optional FiLM, SiLU."""
+
+    def __init__(self, into: int, out: int, groups: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.conv = Conv3D(into, out, standardise=True, dtype=dtype, rngs=rngs)
+        self.norm = GroupNorm(out, groups, rngs=rngs)
+        self.dtype = dtype
+
+    def __call__(
+        self, x: Float[Array, "b nx ny nz c"], padding: Padding, film: tuple[Array, Array] | None = None
+    ) -> Float[Array, "b nx ny nz d"]:
+        """Field of the same grid."""
+        x = self.norm(self.conv(x, padding))
+        if film is not None:
+            scale, shift = film
+            x = x * (scale + 1.0) + shift
+        return nnx.silu(x).astype(self.dtype)
+
+
+class ResidualBlock(nnx.Module):
+    """Two convolution blocks and a skip; the noise embedding modulates the first."""
+
+    def __init__(self, into: int, out: int, embedding: int, groups: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.film = nnx.Linear(embedding, 2 * out, rngs=rngs)
+        self.first = ConvBlock(into, out, groups, dtype=dtype, rngs=rngs)
+        self.second = ConvBlock(out, out, groups, dtype=dtype, rngs=rngs)
+        self.skip = Pointwise(into, out, dtype=dtype, rngs=rngs) if into != out else None
+
+    def __call__(
+        self, x: Float[Array, "b nx ny nz c"], embedding: Float[Array, "b e"], padding: Padding
+    ) -> Float[Array, "b nx ny nz d"]:
+        """Field of the same grid."""
+        scale, shift = jnp.split(self.film(nnx.silu(embedding))[:, None, None, None, :], 2, axis=-1)
+        y = self.second(self.first(x, padding, (scale, shift)), padding)
+        return y + (x if self.skip is None else self.skip(x)).astype(y.dtype)
+
+
+class LinearAttention(nnx.Module):
+    """Pre-normed residual linear attention over all voxels (Shen et al. 2021, arXiv 1812.01243)."""
+
+    def __init__(self, channels: int, heads: int, head_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.heads, self.head_width = heads, head_width
+        self.dtype = dtype
+        self.norm_in = GroupNorm(channels, 1, rngs=rngs)
+        self.to_qkv = Pointwise(channels, 3 * heads * head_width, use_bias=False, dtype=dtype, rngs=rngs)
+        self.to_out = Pointwise(heads * head_width, channels, dtype=dtype, rngs=rngs)
+        self.norm_out = GroupNorm(channels, 1, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b nx ny nz c"]) -> Float[Array, "b nx ny nz c"]:
+        """``x`` plus what each voxel reads from the context of the whole volume; linear in the number of voxels."""
+        qkv = self.to_qkv(self.norm_in(x).astype(self.dtype)).astype(jnp.float32)
+        q, k, v = (
+            rearrange(part, "b x y z (head w) -> b (x y z) head w", head=self.heads)
+            for part in jnp.split(qkv, 3, axis=-1)
+        )
+        q = jax.nn.softmax(q, axis=-1) / math.sqrt(self.head_width)
+        k = jax.nn.softmax(k, axis=1)
+        context = jnp.einsum("bshw,bshv->bhwv", k, v)
+        read = jnp.einsum("bhwv,bshw->bshv", context, q)
+        read = read.reshape(*x.shape[:-1], self.heads * self.head_width)
+        return x + self.norm_out(self.to_out(read.astype(self.dtype))).astype(x.dtype)
+
+
+class Down(nnx.Module):
+    """Halves the grid: 2x2x2 space-to-depth and a 1x1x1 convolution."""
+
+    def __init__(self, into: int, out: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.mix = Pointwise(8 * into, out, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b nx ny nz c"]) -> Float[Array, "b mx my mz d"]:
+        """Field on the grid of half the points per side."""
+        return self.mix(space_to_depth(x, 2))
+
+
+class Up(nnx.Module):
+    """Doubles the grid: nearest neighbour, then a 3x3x3 convolution.
+
+    Not a transposed convolution: its 3D gradient is about 30 times slower on GPU (jax issue 31662).
+    """
+
+    def __init__(self, into: int, out: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.conv = Conv3D(into, out, standardise=False, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b nx ny nz c"], padding: Padding) -> Float[Array, "b mx my mz d"]:
+        """Field on the grid of twice the points per side."""
+        return self.conv(repeat(x, "b x y z c -> b (x i) (y j) (z k) c", i=2, j=2, k=2), padding)
