@@ -7,27 +7,30 @@ Both compose by a left fold: ``compose(a, b)`` applies ``a`` first.
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import flax.struct
 import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from polymicros_jax.diffusion.preconditioning import Denoiser
-from polymicros_jax.types import Key
 
 
-class Step(NamedTuple):
-    """Where the sampler is when a projection runs."""
+@flax.struct.dataclass
+class Step:
+    """Where the sampler is when a projection runs.
 
-    index: Int[Array, ""]
-    """Number of the step just taken, from 0."""
-    count: Int[Array, ""]
-    """Number of steps N in the whole schedule."""
-    sigma: Float[Array, ""]
-    """Noise level of the state, the standard deviation after the step."""
-    key: Key
-    """A key that no other use shares."""
+    Attributes:
+      index: number of the step just taken, from 0.
+      count: number of steps N in the whole schedule.
+      sigma: noise level of the state, the standard deviation after the step.
+      key: PRNG key that no other use shares.
+    """
+
+    index: jax.Array
+    count: jax.Array
+    sigma: jax.Array
+    key: jax.Array
 
 
 class Projection(Protocol):
@@ -55,7 +58,7 @@ class Composition:
     def __call__(self, x: Float[Array, "*shape"], step: Step) -> Float[Array, "*shape"]:
         """Applies the first part, then the second, and so on."""
         for number, part in enumerate(self.parts):
-            x = part(x, step._replace(key=jax.random.fold_in(step.key, number)))
+            x = part(x, step.replace(key=jax.random.fold_in(step.key, number)))
         return x
 
 

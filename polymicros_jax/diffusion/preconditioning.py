@@ -35,6 +35,7 @@ class Coefficients(NamedTuple):
 
 def coefficients(sigma: Float[ArrayLike, "..."], sigma_data: float) -> Coefficients:
     """``c_skip, c_out, c_in, c_noise`` for noise of standard deviation ``sigma``."""
+    sigma = jnp.asarray(sigma)
     variance = jnp.square(sigma) + sigma_data**2
     return Coefficients(
         skip=sigma_data**2 / variance,
@@ -62,9 +63,7 @@ def denoiser(network: Network, sigma_data: float) -> Denoiser:
       ``denoise(x, sigma)``; ``sigma`` is a standard deviation, scalar or of shape ``(batch,)``.
     """
 
-    def denoise(
-        x: Float[ArrayLike, "*shape"], sigma: Float[ArrayLike, "..."] | float
-    ) -> Float[Array, "*shape"]:
+    def denoise(x: Float[ArrayLike, "*shape"], sigma: Float[ArrayLike, "..."] | float) -> Float[Array, "*shape"]:
         x = jnp.asarray(x)
         level = jnp.asarray(sigma, x.dtype)
         c = coefficients(level.reshape(level.shape + (1,) * (x.ndim - level.ndim)), sigma_data)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -61,7 +62,7 @@ class UNet3DConfig:
 
 def _run(block: nnx.Module, remat: bool, padding: Padding, *arrays: Array) -> Array:
     if not remat:
-        return block(*arrays, padding)  # type: ignore[operator]  # nnx.Module does not declare __call__
+        return block(*arrays, padding)
     return nnx.remat(lambda inner, *args: inner(*args, padding))(block, *arrays)
 
 
@@ -95,13 +96,12 @@ class UNet3D(nnx.Module):
         self.config = config
         self.embedding = NoiseEmbedding(config.width, rngs=rngs)
         self.stem = Pointwise(folded, config.width, dtype=dtype, rngs=rngs)
-        down, up = {}, {}
-        for level, (fine, coarse) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        down: dict[str, nnx.Module] = {}
+        up: dict[str, nnx.Module] = {}
+        for level, (fine, coarse) in enumerate(itertools.pairwise(widths)):
             name = str(level)
             down[f"stage_{name}"] = make(fine, fine, 0)
-            down[f"change_{name}"] = (
-                Down(fine, coarse, dtype=dtype, rngs=rngs) if level < last else conv(fine, coarse)
-            )
+            down[f"change_{name}"] = Down(fine, coarse, dtype=dtype, rngs=rngs) if level < last else conv(fine, coarse)
             up[f"stage_{name}"] = make(coarse, coarse, fine)
             up[f"change_{name}"] = Up(coarse, fine, dtype=dtype, rngs=rngs) if level > 0 else conv(coarse, fine)
         self.down, self.up = nnx.Dict(down), nnx.Dict(up)

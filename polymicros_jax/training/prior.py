@@ -1,0 +1,127 @@
+"""A trained prior: network parameters with everything needed to use them, and its file format.
+
+A prior is a `.safetensors` file with a JSON card of the same name beside it. The card holds the architecture, the
+representation and ``sigma_data`` (they have no other home), and what the training was: data, steps, hardware, cost,
+scores.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+from polymicros_jax.data.atomic import replacing
+from polymicros_jax.data.errors import DataError
+from polymicros_jax.diffusion.preconditioning import Denoiser, denoiser
+from polymicros_jax.models import unet3d
+from polymicros_jax.models.layers import Padding
+from polymicros_jax.types import Params
+
+CARD_FORMAT = "polymicros_jax.Prior/1"
+
+
+@flax.struct.dataclass
+class Prior:
+    """An unconditional diffusion model of orientation fields. A pytree whose leaves are the parameters.
+
+    Attributes:
+      params: nested dict of arrays.
+      network: architecture.
+      sigma_data: standard deviation of the training data, the scale of the preconditioning.
+      representation: name of the channels the fields have, see `orientation.representation`.
+    """
+
+    params: Params
+    network: unet3d.UNet3DConfig = flax.struct.field(pytree_node=False)
+    sigma_data: float = flax.struct.field(pytree_node=False)
+    representation: str = flax.struct.field(pytree_node=False)
+
+    def denoiser(self, padding: Padding = "replicate") -> Denoiser:
+        """``denoise(x, sigma)`` for fields ``(nx, ny, nz, H)`` or batches of them; see `preconditioning.denoiser`."""
+
+        def network(x: jax.Array, noise_level: jax.Array) -> jax.Array:
+            return unet3d.apply(self.network, self.params, x, noise_level, padding=padding)
+
+        return denoiser(network, self.sigma_data)
+
+
+def save_prior(path: str | Path, prior: Prior, card: dict[str, Any], storage: str = "float32") -> tuple[Path, Path]:
+    """Writes ``path`` (.safetensors) and its card (.json) beside it, each complete or not at all.
+
+    Args:
+      path: ends in ``.safetensors``.
+      prior: what to write.
+      card: JSON-compatible account of the training, stored under ``"training"``.
+      storage: "float32", or "float16" to halve the file (relative rounding of 5e-4 per weight).
+
+    Returns:
+      Paths of the weights and of the card.
+    """
+    path = Path(path)
+    flat = flax.traverse_util.flatten_dict(prior.params, sep="/")
+    tensors = {name: np.asarray(leaf).astype(storage) for name, leaf in flat.items()}
+    header = {
+        "format": CARD_FORMAT,
+        "representation": prior.representation,
+        "sigma_data": prior.sigma_data,
+        "network": dataclasses.asdict(prior.network),
+        "parameters": unet3d.parameter_count(prior.params),
+        "training": card,
+    }
+    with replacing(path) as temporary:
+        safetensors.numpy.save_file(tensors, temporary)
+    with replacing(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(header, indent=2) + "\n")
+    return path, path.with_suffix(".json")
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The card of the weights at ``path``.
+
+    Raises:
+      DataError: there is no card, or it is not one.
+    """
+    path = Path(path).with_suffix(".json")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; weights come with a card of the same name")
+    card = json.loads(path.read_text())
+    if card.get("format") != CARD_FORMAT:
+        raise DataError(f"{path}: format is {card.get('format')!r}, accepted is {CARD_FORMAT!r}")
+    return card
+
+
+def load_prior(path: str | Path) -> Prior:
+    """Reads weights and card written by `save_prior`; parameters are float32.
+
+    Raises:
+      DataError: a file is missing, or the tensors are not those of the card's architecture.
+    """
+    path = Path(path)
+    card = read_card(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    settings = card["network"]
+    network = unet3d.UNet3DConfig(**{**settings, "multipliers": tuple(settings["multipliers"])})
+    tensors = safetensors.numpy.load_file(path)
+    wanted = flax.traverse_util.flatten_dict(
+        jax.eval_shape(lambda key: unet3d.init(key, network), jax.random.key(0)), sep="/"
+    )
+    found = {name: leaf.shape for name, leaf in tensors.items()}
+    expected = {name: leaf.shape for name, leaf in wanted.items()}
+    if found != expected:
+        wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        raise DataError(
+            f"{path}: tensor {wrong[0]!r} has shape {found.get(wrong[0])}, the card's network has "
+            f"{expected.get(wrong[0])} ({len(wrong)} such tensors)"
+        )
+    params = flax.traverse_util.unflatten_dict(
+        {name: jnp.asarray(leaf, jnp.float32) for name, leaf in tensors.items()}, sep="/"
+    )
+    return Prior(params=params, network=network, sigma_data=card["sigma_data"], representation=card["representation"])
