@@ -7,6 +7,7 @@ Order of a degree: `m = 0, (cos 1, sin 1), (cos 2, sin 2), ...`, where `cos m` g
 from functools import cache
 from math import factorial, sqrt
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -70,5 +71,6 @@ def rotation_block(matrix: Float[ArrayLike, "3 3"], degree: int) -> Float[Array,
     """
     matrix = jnp.asarray(matrix)
     v, inverse = fit_directions(degree)
-    turned = harmonics(jnp.asarray(v, matrix.dtype) @ matrix.T, degree)
-    return turned.T @ jnp.asarray(inverse, matrix.dtype)
+    highest = jax.lax.Precision.HIGHEST  # GPUs would round to 10 bits otherwise
+    turned = harmonics(jnp.matmul(jnp.asarray(v, matrix.dtype), matrix.T, precision=highest), degree)
+    return jnp.matmul(turned.T, jnp.asarray(inverse, matrix.dtype), precision=highest)
