@@ -1,16 +1,17 @@
 """Lossless embeddings of crystal orientations: GSH-4 for 432 (9 channels) and its analogue for 622 (27 channels).
 
-An orientation becomes a point of a sphere in R^H: harmonics of its symmetric crystal directions, seen in the sample frame. The map is
-smooth, invariant to the crystal group, injective on crystals and locally an isometry up to a constant; `decode` finds the nearest
-orientation of any point of R^H.
+An orientation becomes a point of a sphere in R^H: harmonics of its symmetric crystal directions, seen in the sample
+frame. The map is smooth, invariant to the crystal group, injective on crystals and locally an isometry up to a
+constant; `decode` finds the nearest orientation of any point of R^H.
 
-- 432: the harmonic part of `sum_k a_k^{(x)4}` over the cube axes (Hielscher & Lippert, arXiv 2007.09664; Arnold, Jupp & Schaeben 2018),
-  `3/2 (T_4^{0,1}, sqrt2 Re T_4^{m,1}, sqrt2 Im T_4^{m,1} for m = 1..4)` in the order m = 0, (Re 1, Im 1), (Re 2, Im 2), ... with
-  Bunge's T of `harmonics.symmetrised`. The first two channels of the paper's ROGSH are channels 7 and 0, up to the factor.
-- 622: the traceless part of the mean of three a-axes `a_k^{(x)6}` (weight 4/(3 sqrt2)) together with `c^{(x)2}` (weight 1/sqrt24), in
-  degrees 2, 4 and 6. Degree 2 varies three times as much as degree 6, and scaling it down would cost the isometry and the monotone distance
-  (measured: Spearman 0.20 instead of 0.96). A fixed orthogonal mixing of the channels keeps every distance and gives each channel the
-  same variance.
+- 432: the harmonic part of `sum_k a_k^{(x)4}` over the cube axes (Hielscher & Lippert, arXiv 2007.09664; Arnold, Jupp
+  & Schaeben 2018), `3/2 (T_4^{0,1}, sqrt2 Re T_4^{m,1}, sqrt2 Im T_4^{m,1} for m = 1..4)` in the order m = 0, (Re 1,
+  Im 1), (Re 2, Im 2), ... with Bunge's T of `harmonics.symmetrised`. The first two channels of the paper's ROGSH are
+  channels 7 and 0, up to the factor.
+- 622: the traceless part of the mean of three a-axes `a_k^{(x)6}` (weight 4/(3 sqrt2)) together with `c^{(x)2}`
+  (weight 1/sqrt24), in degrees 2, 4 and 6. Degree 2 varies three times as much as degree 6, and scaling it down would
+  cost the isometry and the monotone distance (measured: Spearman 0.20 instead of 0.96). A fixed orthogonal mixing of
+  the channels keeps every distance and gives each channel the same variance.
 
 Both are scaled to a standard deviation of `SIGMA_DATA` per channel under uniform texture.
 """
@@ -96,17 +97,13 @@ def channels(group: str = "432") -> int:
 def mixing(group: str) -> np.ndarray:
     """The fixed orthogonal `(H, H)` matrix O of `encode = O @ harmonics`; float64, read-only.
 
-    For 432 it only restores Bunge's phases, `T^m = i^m (cos m + i sin m)`. For 622 it is a product of plane rotations that makes all
-    diagonal entries of `O diag(variances) O^T` equal (Schur-Horn, by the construction of Chan and Li): each one brings a channel of too
-    small a variance to the mean together with the one of largest.
+    The identity for 432. For 622 a product of plane rotations that makes all diagonal entries of `O diag(variances)
+    O^T` equal (Schur-Horn, by the construction of Chan and Li): each turns the channel of smallest variance towards
+    the one of largest until the first has the mean.
     """
     size = channels(group)
     matrix = np.eye(size)
-    if group == "432":
-        for m in range(1, 5):
-            quarter_turn = np.array([[0.0, -1.0], [1.0, 0.0]])
-            matrix[2 * m - 1 : 2 * m + 1, 2 * m - 1 : 2 * m + 1] = np.linalg.matrix_power(quarter_turn, m)
-    else:
+    if len(blocks(group)) > 1:
         variance = np.concatenate([np.full(2 * b.degree + 1, _block_variance(b)) for b in blocks(group)])
         mean, pending = variance.mean(), list(range(size))
         while len(pending) > 1:
@@ -135,8 +132,8 @@ def encode_harmonics(q: Float[ArrayLike, "*batch 4"], group: str) -> Float[Array
     for block in blocks(group):
         total: list[Array] | None = None
         for direction in block.directions:
-            x, y, z = (sum(d * g[..., k, i] for k, d in enumerate(direction) if d) for i in range(3))
-            values = components(block.degree, x, y, z)
+            in_sample = [sum(d * g[..., k, i] for k, d in enumerate(direction) if d) for i in range(3)]
+            values = components(block.degree, *in_sample)
             total = values if total is None else [a + b for a, b in zip(total, values, strict=True)]
         parts += [block.weight * value for value in total or []]
     return jnp.stack(parts, axis=-1)
@@ -146,24 +143,23 @@ def encode_harmonics(q: Float[ArrayLike, "*batch 4"], group: str) -> Float[Array
 def encode(q: Float[ArrayLike, "*batch 4"], group: str = "432") -> Float[Array, "*batch h"]:
     """Embeds unit quaternions in R^H: invariant to `s * q` for every operation s of the crystal group.
 
-    The norm is constant, `sqrt(H) / 2` (3/2 for 432), and every channel has standard deviation 1/2 under uniform texture.
+    The norm is constant, `sqrt(H) / 2` (3/2 for 432), and every channel has standard deviation 1/2 under uniform
+    texture.
 
     Raises:
         ValueError: there is no embedding for this group.
     """
     e = encode_harmonics(q, group)
-    if group == "432":  # the mixing is a signed permutation: T^m = i^m (cos m + i sin m)
-        return jnp.stack(
-            [e[..., 0], -e[..., 2], e[..., 1], -e[..., 3], -e[..., 4], e[..., 6], -e[..., 5], e[..., 7], e[..., 8]],
-            axis=-1,
-        )
+    if group == "432":
+        return e  # one degree: nothing to mix
     return jnp.matmul(e, jnp.asarray(mixing(group).T, e.dtype), precision=_PRECISION)
 
 
 def sample_rotation(r: Float[ArrayLike, "4"], group: str = "432") -> Float[Array, "h h"]:
     """The orthogonal matrix D of a change of sample frame: `encode(multiply(q, r)) = D @ encode(q)` for every q.
 
-    `r` maps coordinates of the new sample frame to the old one, so `q * r` is the same crystal described from the new frame.
+    `r` maps coordinates of the new sample frame to the old one, so `q * r` is the same crystal described from the new
+    frame.
     """
     r = jnp.asarray(r)
     rotation = jnp.swapaxes(
@@ -181,7 +177,10 @@ def sample_rotation(r: Float[ArrayLike, "4"], group: str = "432") -> Float[Array
 
 @cache
 def generators(group: str) -> np.ndarray:
-    """Antisymmetric `(3, H, H)` matrices L: `d/dt encode(q * exp(t e_i)) = L_i @ encode_harmonics(q)`, before mixing; float64."""
+    """Antisymmetric float64 `(3, H, H)` matrices L of infinitesimal turns of the sample frame.
+
+    `d/dt encode_harmonics(q * exp(t e_i)) = L_i @ encode_harmonics(q)` at t = 0, before mixing.
+    """
     result = np.zeros((3, channels(group), channels(group)))
     small = 0.1  # any angle below pi: the logarithm is exact
     for i in range(3):
@@ -268,11 +267,12 @@ def decode(
 ) -> tuple[Float[Array, "*batch 4"], Float[Array, "*batch"]]:
     """The orientation whose embedding is nearest, and the Euclidean distance to it.
 
-    The distance is zero for a crystal and grows with noise and blur: a confidence, to be read against the norm `sqrt(H) / 2`. A look-up in
-    a fixed grid of the fundamental zone is followed by Gauss-Newton steps in the sample frame, `q <- q exp(step)`, whose normal matrix is a
-    known multiple of the identity. Quaternions are returned in the fundamental zone with `w >= 0`. Chunks of voxels are decoded one after
-    the other, so memory stays bounded. Non-finite embeddings give a finite quaternion and an infinite distance. Gradients flow through the
-    Gauss-Newton steps.
+    The distance is zero for a crystal and grows with noise and blur: a confidence, to be read against the norm
+    `sqrt(H) / 2`. A look-up in a fixed grid of the fundamental zone is followed by Gauss-Newton steps in the sample
+    frame, `q <- q exp(step)`, whose normal matrix is a known multiple of the identity. Quaternions are returned in
+    the fundamental zone with `w >= 0`. Chunks of voxels are decoded one after the other, so memory stays bounded.
+    Non-finite embeddings give a finite quaternion and an infinite distance. Gradients flow through the Gauss-Newton
+    steps.
 
     Raises:
         ValueError: there is no embedding for this group, or the last axis is not its number of channels.

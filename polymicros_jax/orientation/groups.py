@@ -1,8 +1,9 @@
 """The proper rotation groups of the 11 Laue classes, as tables of unit quaternions.
 
-A diffraction pattern cannot tell a crystal from its inverse, so an orientation is known up to the proper rotations of its Laue class.
-Axes: rotations of highest order about crystal z (the monoclinic two-fold too), two-folds of the dihedral groups about crystal x (the
-hexagonal x-axis is then along `a`), cube axes along x, y, z.
+A diffraction pattern cannot tell a crystal from its inverse, so an orientation is known up to the proper rotations of
+its Laue class.
+Axes: rotations of highest order about crystal z (the monoclinic two-fold too), two-folds of the dihedral groups about
+crystal x (the hexagonal x-axis is then along `a`), cube axes along x, y, z.
 """
 
 from functools import cache
@@ -58,7 +59,8 @@ _GENERATORS: dict[str, tuple[tuple[float, float, float, float], ...]] = {
     "432": (_about_z(4), _THREE_FOLD_111),
 }
 
-# Every component of every element is 0, 1/2, 1/sqrt2, sqrt3/2 or 1 up to sign; products are snapped to these, so that tables are exact.
+# Every component of every element is 0, 1/2, 1/sqrt2, sqrt3/2 or 1 up to sign; products are snapped to these, so that
+# tables are exact.
 _EXACT = np.array([0.0, 0.5, np.sqrt(0.5), np.sqrt(0.75), 1.0])
 
 
@@ -85,7 +87,7 @@ def _canonical(q: np.ndarray) -> np.ndarray:
 
 @cache
 def operators(group: str) -> np.ndarray:
-    """The rotations of a Laue class as unit quaternions `(w, x, y, z)`, float64 `(order, 4)`, read-only; the identity comes first.
+    """The rotations of a Laue class as unit quaternions: float64 `(order, 4)`, read-only, the identity first.
 
     An operation `s` takes crystal coordinates to crystal coordinates and acts on an orientation from the left, `s * q`.
 

@@ -14,8 +14,9 @@ from polymicros_jax.orientation.symmetry import in_fundamental_zone
 def fundamental_zone_grid(group: str, spacing: float) -> np.ndarray:
     """Evenly spread orientations in the fundamental zone, float64 `(n, 4)`, read-only; `spacing` in radians.
 
-    A super-Fibonacci spiral (Alexa, CVPR 2022) covers all rotations, cell volume `spacing^3` each (SO(3) has volume 8 pi^2 in the
-    metric of rotation angles), and the points that lie in the zone are kept. No random numbers: the grid is a function of its arguments.
+    A super-Fibonacci spiral (Alexa, CVPR 2022) covers all rotations, cell volume `spacing^3` each (SO(3) has volume 8
+    pi^2 in the metric of rotation angles), and the points that lie in the zone are kept. No random numbers: the grid
+    is a function of its arguments.
     """
     count = int(np.ceil(8 * np.pi**2 / spacing**3))
     kept = []

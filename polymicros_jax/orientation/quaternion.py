@@ -1,7 +1,8 @@
 """Unit quaternions `(w, x, y, z)` as Bunge-passive orientations; every convention is in `docs/conventions.md`.
 
-An orientation maps sample coordinates to crystal coordinates, `v_crystal = to_matrix(q) @ v_sample`; `to_matrix` is a homomorphism for
-the Hamilton product, so crystal symmetry multiplies from the left and a change of sample frame from the right. Angles are radians.
+An orientation maps sample coordinates to crystal coordinates, `v_crystal = to_matrix(q) @ v_sample`; `to_matrix` is a
+homomorphism for the Hamilton product, so crystal symmetry multiplies from the left and a change of sample frame from
+the right. Angles are radians.
 """
 
 from functools import partial
@@ -35,7 +36,10 @@ def _safe_atan2(y: Array, x: Array) -> Array:
 
 
 def normalise(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 4"]:
-    """Scales to unit length; a zero quaternion (an unobserved voxel) becomes the identity, so that nothing downstream is NaN."""
+    """Scales to unit length.
+
+    A zero quaternion (an unobserved voxel) becomes the identity, so that nothing downstream is NaN.
+    """
     q = jnp.asarray(q)
     square = jnp.sum(q * q, axis=-1, keepdims=True)
     zero = square <= 0
@@ -50,7 +54,10 @@ def canonical(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 4"]:
 
 
 def multiply(a: Float[ArrayLike, "... 4"], b: Float[ArrayLike, "... 4"]) -> Float[Array, "... 4"]:
-    """Hamilton product; as maps, `b` acts first: `to_matrix(multiply(a, b)) = to_matrix(a) @ to_matrix(b)`. Leading axes broadcast."""
+    """Hamilton product; as maps, `b` acts first: `to_matrix(multiply(a, b)) = to_matrix(a) @ to_matrix(b)`.
+
+    Leading axes broadcast.
+    """
     a, b = jnp.asarray(a), jnp.asarray(b)
     shape = jnp.broadcast_shapes(a.shape, b.shape)
     aw, ax, ay, az = _split(jnp.broadcast_to(a, shape))
@@ -100,7 +107,8 @@ def from_euler(euler: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 4"]:
 def to_euler(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 3"]:
     """Unit quaternions to Bunge angles, `phi1` and `phi2` in [0, 2 pi), `Phi` in [0, pi].
 
-    Where `Phi` is 0 or pi only `phi1 + phi2` or `phi1 - phi2` is defined: `phi2` is then 0. Gradients are finite there too.
+    Where `Phi` is 0 or pi only `phi1 + phi2` or `phi1 - phi2` is defined: `phi2` is then 0. Gradients are finite
+    there too.
     """
     w, x, y, z = _split(q)
     s2, c2 = x * x + y * y, w * w + z * z
@@ -134,8 +142,8 @@ def to_matrix(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 3 3"]:
 def from_matrix(matrix: Float[ArrayLike, "*batch 3 3"]) -> Float[Array, "*batch 4"]:
     """Rotation matrices to unit quaternions with `w >= 0`.
 
-    The entries of a rotation matrix give every product `4 q_i q_j`; the row of that rank-one table with the largest diagonal is
-    normalised, so there is no cancellation and no infinite gradient at any angle.
+    The entries of a rotation matrix give every product `4 q_i q_j`; the row of that rank-one table with the largest
+    diagonal is normalised, so there is no cancellation and no infinite gradient at any angle.
     """
     m = jnp.asarray(matrix)
     d0, d1, d2 = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
@@ -156,7 +164,10 @@ def from_matrix(matrix: Float[ArrayLike, "*batch 3 3"]) -> Float[Array, "*batch 
 
 
 def from_axis_angle(axis: Float[ArrayLike, "*batch 3"], angle: Float[ArrayLike, "*batch"]) -> Float[Array, "*batch 4"]:
-    """`(cos(angle/2), sin(angle/2) axis)`: `to_matrix` of it turns vectors by `angle` about the unit vector `axis` (right hand)."""
+    """`(cos(angle/2), sin(angle/2) axis)`.
+
+    `to_matrix` of it turns vectors by `angle` about the unit vector `axis` (right hand).
+    """
     axis, half = jnp.asarray(axis), 0.5 * jnp.asarray(angle)[..., None]
     return jnp.concatenate([jnp.cos(half), jnp.sin(half) * axis], axis=-1)
 
@@ -200,11 +211,12 @@ def angle(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch"]:
 def disorientation(
     a: Float[ArrayLike, "... 4"], b: Float[ArrayLike, "... 4"], group: str = "432"
 ) -> Float[Array, "..."]:
-    """Smallest rotation angle between two crystals over all symmetrically equivalent pairs, in radians. Leading axes broadcast.
+    """Smallest rotation angle between two crystals over all equivalent pairs, in radians. Leading axes broadcast.
 
-    The misorientation is `a * conj(b)`, crystal to crystal. Both symmetry operations collapse to one, since `w` of `s m t` is `w` of
-    `t s m`; for 432 and 622 the largest `|w|` has a closed form in the sorted magnitudes, the other groups walk through their
-    operations. The angle is `2 atan2(|vector part|, w)`: `arccos` would lose 0.03 degrees in float32.
+    The misorientation is `a * conj(b)`, crystal to crystal. Both symmetry operations collapse to one, since `w` of `s
+    m t` is `w` of `t s m`; for 432 and 622 the largest `|w|` has a closed form in the sorted magnitudes, the other
+    groups walk through their operations. The angle is `2 atan2(|vector part|, w)`: `arccos` would lose 0.03 degrees
+    in float32.
     """
     m = multiply(a, conjugate(b))
     if group == "432":
@@ -243,7 +255,10 @@ def _largest_w_cubic(m: Array) -> tuple[Array, Array]:
 
 
 def _largest_w_hexagonal(m: Array) -> tuple[Array, Array]:
-    """The twelve products turn the planes (w, z) and (x, y) by multiples of 30 degrees; two candidates a plane are enough."""
+    """The twelve products turn the planes (w, z) and (x, y) by multiples of 30 degrees.
+
+    Two candidates a plane are enough.
+    """
     w, x, y, z = (jnp.abs(component) for component in _split(m))
     cos, sin = np.sqrt(0.75), 0.5
     planes = ((jnp.maximum(w, z), jnp.minimum(w, z)), (jnp.maximum(x, y), jnp.minimum(x, y)))

@@ -1,11 +1,13 @@
 """Real spherical harmonics of any degree as polynomials of a unit vector.
 
-Racah normalised, so that the addition theorem reads `C_l(a) . C_l(b) = P_l(a . b)` and `|C_l| = 1`, without the Condon-Shortley phase.
-Order of a degree: `m = 0, (cos 1, sin 1), (cos 2, sin 2), ...`, where `cos m` goes with `cos(m azimuth)`.
+Racah normalised, so that the addition theorem reads `C_l(a) . C_l(b) = P_l(a . b)` and `|C_l| = 1`, without the
+Condon-Shortley phase. Order of a degree: `m = 0, (cos 1, sin 1), (cos 2, sin 2), ...`, where `cos m` goes with `cos(m
+azimuth)`.
 """
 
 from functools import cache
 from math import factorial, sqrt
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +27,7 @@ def _polar(degree: int, order: int) -> tuple[float, ...]:
     return tuple(float(c) for c in norm * derivative)
 
 
-def _horner(coefficients: tuple[float, ...], z: Array) -> Array:
+def _horner(coefficients: tuple[float, ...], z: Any) -> Any:
     """Evaluates in powers of z^2: the polynomials are even or odd."""
     odd = (len(coefficients) - 1) % 2
     z2 = z * z
@@ -35,8 +37,11 @@ def _horner(coefficients: tuple[float, ...], z: Array) -> Array:
     return value * z if odd else value
 
 
-def components(degree: int, x: Array, y: Array, z: Array) -> list[Array]:
-    """The `2 degree + 1` harmonics as separate arrays, so that sums over symmetric directions fuse; NumPy arrays work too."""
+def components(degree: int, x: Any, y: Any, z: Any) -> list[Any]:
+    """The `2 degree + 1` harmonics as separate arrays, so that sums over symmetric directions fuse.
+
+    JAX and NumPy arrays both work.
+    """
     values = [_horner(_polar(degree, 0), z)]
     real, imag = x, y
     for order in range(1, degree + 1):
@@ -47,7 +52,10 @@ def components(degree: int, x: Array, y: Array, z: Array) -> list[Array]:
 
 
 def harmonics(v: Float[ArrayLike, "*batch 3"], degree: int) -> Float[Array, "*batch channels"]:
-    """All `2 degree + 1` real harmonics of unit vectors. Accurate to single precision for degrees up to about 8, to 1e-10 in double to 20."""
+    """All `2 degree + 1` real harmonics of unit vectors.
+
+    Accurate to single precision for degrees up to about 8, to 1e-10 in double to 20.
+    """
     v = jnp.asarray(v)
     return jnp.stack(components(degree, v[..., 0], v[..., 1], v[..., 2]), axis=-1)
 
@@ -67,7 +75,8 @@ def fit_directions(degree: int) -> tuple[np.ndarray, np.ndarray]:
 def rotation_block(matrix: Float[ArrayLike, "3 3"], degree: int) -> Float[Array, "channels channels"]:
     """Orthogonal `D` with `C_l(matrix @ v) = D @ C_l(v)` for every v.
 
-    Fitted at fixed directions, more of them than channels: the fit is exact because harmonics of one degree rotate among themselves.
+    Fitted at fixed directions, more of them than channels: the fit is exact because harmonics of one degree rotate
+    among themselves.
     """
     matrix = jnp.asarray(matrix)
     v, inverse = fit_directions(degree)

@@ -26,12 +26,14 @@ def equivalents(q: Float[ArrayLike, "*batch 4"], group: str = "432") -> Float[Ar
 def reduce_to_fundamental_zone(q: Float[ArrayLike, "*batch 4"], group: str = "432") -> Float[Array, "*batch 4"]:
     """The equivalent description with the smallest rotation angle, `w >= 0`.
 
-    On the boundary of the zone, where several share the smallest angle, the first in the order of `operators(group)` is taken.
+    On the boundary of the zone, where several share the smallest angle, the first in the order of `operators(group)`
+    is taken.
     """
     q = jnp.asarray(q)
     w, x, y, z = q[..., 0], q[..., 1], q[..., 2], q[..., 3]
-    best = (w, x, y, z)
-    # One operation after the other, elementwise: XLA fuses them, so memory stays that of the result whatever the order of the group.
+    best = [w, x, y, z]
+    # One operation after the other, elementwise: XLA fuses them, so memory stays that of the result whatever the
+    # order of the group.
     for sw, sx, sy, sz in operators(group).tolist()[1:]:
         product = (
             sw * w - sx * x - sy * y - sz * z,
@@ -40,7 +42,7 @@ def reduce_to_fundamental_zone(q: Float[ArrayLike, "*batch 4"], group: str = "43
             sw * z + sx * y - sy * x + sz * w,
         )
         larger = jnp.abs(product[0]) > jnp.abs(best[0])
-        best = tuple(jnp.where(larger, new, old) for new, old in zip(product, best, strict=True))
+        best = [jnp.where(larger, new, old) for new, old in zip(product, best, strict=True)]
     return canonical(jnp.stack(best, axis=-1))
 
 
