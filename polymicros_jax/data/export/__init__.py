@@ -1,0 +1,46 @@
+"""Writers: VTK image data for ParaView and DAMASK, `material.yaml`, DREAM.3D 8, `.ang`, `.npz`.
+
+`write` chooses by suffix. Every file appears complete or not at all.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from polymicros_jax.data.errors import DataError
+from polymicros_jax.data.export.ang import write_ang
+from polymicros_jax.data.export.damask import write_damask, write_material_yaml
+from polymicros_jax.data.export.dream3d import write_dream3d
+from polymicros_jax.data.export.paraview import write_paraview
+from polymicros_jax.data.export.vti import write_vti
+from polymicros_jax.data.volume import OrientationVolume, save
+
+__all__ = [
+    "write",
+    "write_ang",
+    "write_damask",
+    "write_dream3d",
+    "write_material_yaml",
+    "write_paraview",
+    "write_vti",
+]
+
+SUFFIXES = (".vti", ".dream3d", ".ang", ".npz")
+
+
+def write(volume: OrientationVolume, path: str | Path, **options: Any) -> Path:
+    """Writes a volume in the format its suffix names.
+
+    Args:
+        volume: what to write.
+        path: `.vti` (ParaView; see `write_damask` for a simulation), `.dream3d`, `.ang` (a map) or `.npz`.
+        **options: those of the writer: `cells` for `.vti`, `frame` (required) for `.ang`.
+
+    Raises:
+        DataError: the suffix is none of these.
+    """
+    target = Path(path)
+    writers = {".vti": write_paraview, ".dream3d": write_dream3d, ".ang": write_ang, ".npz": save}
+    if target.suffix.lower() not in writers:
+        raise DataError(f"{target}: found suffix {target.suffix!r}, accepted are {', '.join(SUFFIXES)}")
+    writer: Any = writers[target.suffix.lower()]
+    return writer(volume, target, **options)

@@ -1,0 +1,131 @@
+"""Input of the DAMASK grid solver: a geometry (`.vti`) and the orientations of its materials (`material.yaml`).
+
+DAMASK stores a rotation by the quaternion ``(w, -x, -y, -z)`` of the one used here for the same Bunge angles (its P =
+-1 against P = +1 of Rowenhorst et al., Modelling Simul. Mater. Sci. Eng. 23 (2015) 083501), so the vector part changes
+sign on the way out.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polymicros_jax.data.atomic import replacing
+from polymicros_jax.data.errors import DataError
+from polymicros_jax.data.export.vti import write_vti
+from polymicros_jax.data.volume import OrientationVolume
+from polymicros_jax.orientation import quaternion
+from polymicros_jax.orientation.groups import operators
+
+
+def write_damask(
+    volume: OrientationVolume,
+    path: str | Path,
+    *,
+    grains: np.ndarray | None = None,
+    phases: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[Path, Path]:
+    """Writes ``path`` (geometry, metres) and ``material.yaml`` beside it.
+
+    Args:
+        volume: what to simulate; every voxel must be observed (see `data.repair.fill`).
+        path: the geometry, `.vti`.
+        grains: ``(nx, ny, nz)`` integer ids; voxels of one id and phase become one material with their mean
+            orientation. By default voxels share a material where phase and quaternion are identical.
+        phases: phase name to its DAMASK entry (lattice, mechanical, ...), JSON-compatible. Names are the volume's
+            ``provenance["phases"]``, or ``phase_1``, ``phase_2``.
+
+    Returns:
+        The two paths.
+
+    Raises:
+        DataError: unobserved voxels, or `grains` of another shape.
+    """
+    missing = int((~volume.mask).sum())
+    if missing:
+        raise DataError(
+            f"{path}: mask: found {missing} unobserved voxels, accepted are none; fill them with data.repair.fill"
+        )
+    if grains is not None and grains.shape != volume.shape:
+        raise DataError(f"{path}: grains: found shape {grains.shape}, accepted is {volume.shape}")
+    material, phase, q = _materials(volume, grains)
+    geometry = write_vti(
+        path,
+        {"material": material.astype(np.int64)},
+        [h * 1e-6 for h in volume.spacing],
+        comment="DAMASK geometry, lengths in metres; materials are in material.yaml",
+    )
+    names = phase_names(volume, int(phase.max()))
+    table = write_material_yaml(geometry.with_name("material.yaml"), [names[p - 1] for p in phase], q, phases)
+    return geometry, table
+
+
+def phase_names(volume: OrientationVolume, count: int) -> list[str]:
+    """Names of phases 1 to `count`: the volume's own where its provenance has them."""
+    known = list(volume.provenance.get("phases", []))
+    return [str(known[i]) if i < len(known) else f"phase_{i + 1}" for i in range(count)]
+
+
+def _materials(volume: OrientationVolume, grains: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Material id of every voxel, and phase and orientation of every material."""
+    q = np.asarray(quaternion.canonical(volume.quaternions)).reshape(-1, 4)
+    phase = np.maximum(volume.phase, 1).reshape(-1)
+    if grains is None:
+        keys = np.concatenate([phase[:, None].astype(np.float32), q], axis=1)
+        _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        return inverse.reshape(volume.shape), phase[first], q[first]
+    pairs = np.stack([phase, grains.reshape(-1)], axis=1)
+    _, first, inverse = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    groups = (volume.symmetry,) * int(phase.max()) if isinstance(volume.symmetry, str) else volume.symmetry
+    # Equivalent orientations of one grain must be brought to one before they can be averaged: to the grain's first
+    # voxel.
+    aligned = np.empty_like(q)
+    for number in np.unique(phase):
+        chosen = phase == number
+        reference = q[first[inverse[chosen]]]
+        best, overlap = q[chosen], np.full(int(chosen.sum()), -1.0, np.float32)
+        for operation in np.asarray(operators(groups[number - 1]), dtype=np.float32):
+            candidate = np.asarray(quaternion.multiply(operation[None, :], q[chosen]))
+            dot = np.sum(candidate * reference, axis=-1)
+            better = np.abs(dot) > overlap
+            best = np.where(better[:, None], candidate * np.sign(dot)[:, None], best)
+            overlap = np.maximum(overlap, np.abs(dot))
+        aligned[chosen] = best
+    # The sum of nearby unit quaternions, normalised, is their mean to second order in the spread.
+    total = np.stack([np.bincount(inverse, weights=aligned[:, i]) for i in range(4)], axis=1)
+    mean = total / np.linalg.norm(total, axis=1, keepdims=True)
+    return inverse.reshape(volume.shape), phase[first], mean.astype(np.float32)
+
+
+def write_material_yaml(
+    path: str | Path, phase: list[str], q: np.ndarray, phases: Mapping[str, Mapping[str, Any]] | None = None
+) -> Path:
+    """Writes a DAMASK 3 material configuration with one constituent per material.
+
+    Args:
+        path: file to write.
+        phase: phase name of every material.
+        q: ``(materials, 4)`` Bunge passive quaternions, as everywhere in this package.
+        phases: phase name to its DAMASK entry; a phase without one gets an empty entry to fill in, since neither
+            lattice nor constitutive law are in a scan.
+    """
+    components = np.asarray(q, dtype=float) * np.array([1.0, -1.0, -1.0, -1.0])
+    components /= np.linalg.norm(components, axis=1, keepdims=True)
+    entries = phases or {}
+    lines = ["---", "homogenization:", "  SX:", "    N_constituents: 1", "    mechanical: {type: pass}", "", "phase:"]
+    lines += [f"  {json.dumps(name)}: {json.dumps(dict(entries.get(name, {})))}" for name in sorted(set(phase))]
+    lines += ["", "material:"]
+    for name, values in zip(phase, components, strict=True):
+        numbers = ", ".join(repr(float(value)) for value in values)
+        lines += [
+            "- homogenization: SX",
+            "  constituents:",
+            f"  - {{phase: {json.dumps(name)}, v: 1.0, O: [{numbers}]}}",
+        ]
+    target = Path(path)
+    with replacing(target) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return target

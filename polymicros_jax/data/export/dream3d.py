@@ -1,0 +1,95 @@
+"""DREAM3D-NX files, version 8.0: an image geometry with cell and ensemble data."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from polymicros_jax.data.atomic import replacing
+from polymicros_jax.data.errors import DataError
+from polymicros_jax.data.export.damask import phase_names
+from polymicros_jax.data.laue import DREAM3D_CODES
+from polymicros_jax.data.volume import OrientationVolume
+from polymicros_jax.orientation import quaternion
+
+
+class _Numbered:
+    """Adds objects to a file, each with the attributes every DREAM3D-NX object carries and an id of its own."""
+
+    def __init__(self, root: h5py.Group) -> None:
+        self.root, self.next_id = root, 1
+
+    def group(self, parent: h5py.Group, name: str, kind: str) -> h5py.Group:
+        """A group of the given object type."""
+        made = parent.create_group(name)
+        self._label(made, kind)
+        return made
+
+    def array(self, parent: h5py.Group, name: str, values: np.ndarray, kind: str, tuple_axes: int) -> None:
+        """A data array whose first `tuple_axes` axes are tuples (slowest first) and the rest components."""
+        made = parent.create_dataset(name, data=values)
+        self._label(made, f"DataArray<{kind}>")
+        made.attrs["TupleDimensions"] = np.array(values.shape[:tuple_axes], np.uint64)
+        made.attrs["ComponentDimensions"] = np.array(values.shape[tuple_axes:], np.uint64)
+
+    def strings(self, parent: h5py.Group, name: str, values: list[str]) -> None:
+        """An array of strings."""
+        made = parent.create_dataset(name, data=values, dtype=h5py.string_dtype())
+        self._label(made, "StringArray")
+        made.attrs["TupleDimensions"] = np.array([len(values)], np.uint64)
+        made.attrs["ComponentDimensions"] = np.array([1], np.uint64)
+
+    def _label(self, made: h5py.HLObject, kind: str) -> None:
+        made.attrs["ObjectType"] = np.bytes_(kind)
+        made.attrs["ObjectId"] = np.uint64(self.next_id)
+        made.attrs["Importable"] = np.int32(1)
+        self.next_id += 1
+        self.root.attrs["NextObjectId"] = np.uint64(self.next_id)
+
+
+def write_dream3d(volume: OrientationVolume, path: str | Path) -> Path:
+    """Writes Euler angles (radians), phases, mask and fields as a `.dream3d` file of version 8.0.
+
+    Fields of integers or floats are written under their own names, `grain` as `FeatureIds`.
+
+    Raises:
+        DataError: the name does not end in `.dream3d`.
+    """
+    target = Path(path)
+    if target.suffix != ".dream3d":
+        raise DataError(f"{target}: found suffix {target.suffix!r}, accepted is .dream3d")
+    euler = np.asarray(quaternion.to_euler(volume.quaternions), dtype=np.float32)
+    count = max(1, int(volume.phase.max()))
+    groups = (volume.symmetry,) * count if isinstance(volume.symmetry, str) else volume.symmetry
+    names = phase_names(volume, len(groups))
+
+    def slowest_first(values: np.ndarray) -> np.ndarray:
+        moved = np.moveaxis(values, (0, 1, 2), (2, 1, 0))
+        return moved if moved.ndim > 3 else moved[..., None]
+
+    with replacing(target) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["FileVersion"] = np.bytes_("8.0")
+        root = file.create_group("DataStructure")
+        add = _Numbered(root)
+        geometry = add.group(root, "Image Geometry", "ImageGeom")
+        geometry.attrs["_DIMENSIONS"] = np.array(volume.shape, np.uint64)
+        geometry.attrs["_ORIGIN"] = np.zeros(3, np.float32)
+        geometry.attrs["_SPACING"] = np.array(volume.spacing, np.float32)
+        geometry.attrs["Dimensionality"] = np.uint64(3)
+        cells = add.group(geometry, "Cell Data", "AttributeMatrix")
+        cells.attrs["TupleDims"] = np.array(volume.shape[::-1], np.uint64)
+        geometry.attrs["Cell Data ID"] = cells.attrs["ObjectId"]
+        add.array(cells, "EulerAngles", slowest_first(euler), "float32", 3)
+        add.array(cells, "Phases", slowest_first(np.where(volume.mask, volume.phase, 0)).astype(np.int32), "int32", 3)
+        add.array(cells, "Mask", slowest_first(volume.mask).astype(np.uint8), "uint8", 3)
+        for name, values in volume.fields.items():
+            if values.dtype.kind in "iuf" and values.dtype.itemsize <= 8 and values.dtype != np.float16:
+                label = "FeatureIds" if name == "grain" else name
+                stored = values.astype(np.int32) if name == "grain" else values
+                add.array(cells, label, slowest_first(stored), stored.dtype.name, 3)
+        ensemble = add.group(geometry, "Cell Ensemble Data", "AttributeMatrix")
+        ensemble.attrs["TupleDims"] = np.array([len(groups) + 1], np.uint64)
+        codes = np.array([999, *[DREAM3D_CODES[group] for group in groups]], np.uint32)
+        add.array(ensemble, "CrystalStructures", codes[:, None], "uint32", 1)
+        add.strings(ensemble, "MaterialName", ["Invalid Phase", *names])
+    return target
