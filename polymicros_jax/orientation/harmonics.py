@@ -67,9 +67,10 @@ def _wigner_host(q: np.ndarray, degree: int) -> np.ndarray:
 def symmetric_basis(degree: int, group: str) -> np.ndarray:
     """Orthonormal coefficients B `(M, 2 degree + 1)` of the crystal-symmetric functions of a degree.
 
-    They are `conj(B) @ T`. Rows span the range of the group average of T, an orthogonal projector whose trace is M. They are its columns of
-    largest |m| first, made orthogonal one after the other, in reverse order: the last function holds all of the
-    largest m, and the `T_12^{0,2}` of the paper (Eq. 10) is the second of degree 12. The choice is deterministic.
+    The functions are `conj(B) @ T`. Rows span the range of the group average of T, an orthogonal projector whose
+    trace is M. They are its columns of largest |m| first, made orthogonal one after the other, in reverse order: the
+    last function holds all of the largest m, and the `T_12^{0,2}` of the paper (Eq. 10) is the second of degree 12.
+    The choice is deterministic.
     """
     projector = np.mean(_wigner_host(operators(group), degree), axis=0)
     rank = round(float(np.trace(projector).real))

@@ -78,7 +78,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Representation:
-    """A representation by name: "gsh4" (cubic, the default), "hex27" (hexagonal) or "rogsh3" (the paper's, not invertible).
+    """A representation by name: "gsh4" (cubic, the default), "hex27" (hexagonal), "rogsh3" (the paper's).
 
     Raises:
         ValueError: there is no representation of this name.

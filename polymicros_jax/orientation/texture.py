@@ -1,0 +1,165 @@
+"""Texture: coefficients of the orientation distribution function (ODF), pole figures, disorientation distributions.
+
+An ODF is a density relative to the uniform texture: its mean over SO(3) is 1, "multiples of random".
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float
+
+from polymicros_jax.orientation.groups import operators
+from polymicros_jax.orientation.harmonics import multiplicity, symmetrised
+from polymicros_jax.orientation.quaternion import conjugate, disorientation, multiply, rotate_vector
+from polymicros_jax.types import ArrayLike, Key
+
+_CHUNK = 8192
+
+Coefficients = dict[int, Array]
+"""ODF coefficients `C_l^{n mu}` by degree l: complex `(2 l + 1, M)`."""
+
+
+def odf_coefficients(
+    q: Float[ArrayLike, "*batch 4"],
+    max_degree: int,
+    group: str = "432",
+    weights: Float[ArrayLike, "*batch"] | None = None,
+) -> Coefficients:
+    """Coefficients of the ODF of a set of orientations: `C_l^{n mu} = (2 l + 1) mean(conj T_l^{n mu})` (Eqs. 6 and 7).
+
+    Degrees without crystal-symmetric functions are left out. `weights` (volumes, or 0 for unobserved voxels) need not
+    sum to one. Memory is bounded: orientations are summed in chunks.
+    """
+    flat = jnp.asarray(q).reshape(-1, 4)
+    share = jnp.ones(flat.shape[0], flat.dtype) if weights is None else jnp.asarray(weights).reshape(-1)
+    share = share / jnp.sum(share)
+    padding = -flat.shape[0] % min(_CHUNK, flat.shape[0])
+    chunk = min(_CHUNK, flat.shape[0])
+    flat = jnp.pad(flat, ((0, padding), (0, 0))).reshape(-1, chunk, 4)
+    share = jnp.pad(share, (0, padding)).reshape(-1, chunk)
+    degrees = [degree for degree in range(max_degree + 1) if multiplicity(degree, group)]
+    return {degree: (2 * degree + 1) * jnp.conj(_mean(flat, share, degree, group)) for degree in degrees}
+
+
+@partial(jax.jit, static_argnames=("degree", "group"))
+def _mean(q: Array, share: Array, degree: int, group: str) -> Array:
+    def add(total: Array, chunk: tuple[Array, Array]) -> tuple[Array, None]:
+        values = symmetrised(chunk[0], degree, group)
+        return total + jnp.sum(values * chunk[1][:, None, None], axis=0), None
+
+    shape = (2 * degree + 1, multiplicity(degree, group))
+    start = jnp.zeros(shape, jnp.result_type(q.dtype, jnp.complex64))
+    return jax.lax.scan(add, start, (q, share))[0]
+
+
+def odf(coefficients: Coefficients, q: Float[ArrayLike, "*batch 4"], group: str = "432") -> Float[Array, "*batch"]:
+    """The density `sum C_l^{n mu} T_l^{n mu}(q)` in multiples of random (Eq. 4); a truncated series can be negative."""
+    q = jnp.asarray(q)
+    total = jnp.zeros(q.shape[:-1], q.dtype)
+    for degree, c in coefficients.items():
+        values: Complex[Array, "*batch n mu"] = symmetrised(q, degree, group)
+        total = total + jnp.real(jnp.einsum("nu,...nu->...", c, values, precision=jax.lax.Precision.HIGHEST))
+    return total
+
+
+def texture_index(coefficients: Coefficients) -> Float[Array, ""]:
+    """Mean square of the ODF, `sum |C_l|^2 / (2 l + 1)` (Parseval): 1 for uniform texture, larger the sharper."""
+    parts = [jnp.sum(jnp.abs(c) ** 2) / (2 * degree + 1) for degree, c in coefficients.items()]
+    return jnp.sum(jnp.stack(parts))
+
+
+def equivalent_poles(pole: tuple[float, float, float], group: str = "432") -> Float[np.ndarray, "poles 3"]:
+    """The different unit vectors, opposite ones included, equivalent to a crystal direction; float64."""
+    vector = np.asarray(pole, dtype=np.float64)
+    if not np.linalg.norm(vector) > 0:
+        raise ValueError(f"pole: found {pole!r}; accepted is a non-zero crystal direction")
+    vector = vector / np.linalg.norm(vector)
+    found: list[np.ndarray] = []
+    for w, *axis in operators(group):
+        t = 2.0 * np.cross(axis, vector)
+        turned = vector + w * t + np.cross(axis, t)
+        for candidate in (turned, -turned):
+            if all(np.linalg.norm(candidate - known) > 1e-9 for known in found):
+                found.append(candidate)
+    return np.stack(found)
+
+
+def pole_directions(
+    q: Float[ArrayLike, "*batch 4"], pole: tuple[float, float, float], group: str = "432"
+) -> Float[Array, "*batch poles 3"]:
+    """Sample coordinates of all crystal directions equivalent to `pole` (Cartesian crystal coordinates)."""
+    q = jnp.asarray(q)
+    poles = equivalent_poles(pole, group)
+    vectors = jnp.asarray(poles, q.dtype).reshape((1,) * (q.ndim - 1) + poles.shape)
+    return rotate_vector(conjugate(q)[..., None, :], vectors)
+
+
+@partial(jax.jit, static_argnames=("pole", "group", "halfwidth"))
+def pole_figure(
+    q: Float[ArrayLike, "*batch 4"],
+    pole: tuple[float, float, float],
+    directions: Float[ArrayLike, "*points 3"],
+    group: str = "432",
+    halfwidth: float = float(np.radians(7.5)),
+) -> Float[Array, "*points"]:
+    """Pole density at sample directions in multiples of random, smoothed over `halfwidth` radians.
+
+    The kernel is de la Vallee Poussin's, `(1 + k) cos^(2k)(angle / 2)`, whose mean over the sphere is exactly 1 and
+    which falls to one half at `halfwidth`.
+    """
+    exponent = float(np.log(0.5) / (2 * np.log(np.cos(0.5 * halfwidth))))
+    points = jnp.asarray(directions)
+    targets = points.reshape(-1, 3)
+    flat = jnp.asarray(q).reshape(-1, 4)
+    count, poles = flat.shape[0], len(equivalent_poles(pole, group))
+    chunk = min(count, max(1, (1 << 22) // (poles * targets.shape[0])))  # at most 16 MiB of kernel values at a time
+    padded = jnp.pad(flat, ((0, -count % chunk), (0, 0))).reshape(-1, chunk, 4)
+    counted = jnp.pad(jnp.ones(count, flat.dtype), (0, -count % chunk)).reshape(-1, chunk)
+
+    def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
+        v = pole_directions(part[0], pole, group).reshape(-1, 3)
+        cosine = jnp.matmul(v, targets.T, precision=jax.lax.Precision.HIGHEST)
+        kernel = (1 + exponent) * jnp.clip(0.5 * (1 + cosine), 0.0, 1.0) ** exponent
+        return total + jnp.repeat(part[1], poles) @ kernel, None
+
+    total = jax.lax.scan(add, jnp.zeros(targets.shape[0], flat.dtype), (padded, counted))[0]
+    return (total / (count * poles)).reshape(points.shape[:-1])
+
+
+def uncorrelated_disorientations(
+    key: Key, q: Float[ArrayLike, "*batch 4"], count: int, group: str = "432"
+) -> Float[Array, "{count}"]:
+    """Disorientations, in radians, of random pairs of voxels: what the texture gives without neighbourhood."""
+    flat = jnp.asarray(q).reshape(-1, 4)
+    one, other = jax.random.randint(key, (2, count), 0, flat.shape[0])
+    return disorientation(flat[one], flat[other], group)
+
+
+def random_disorientations(key: Key, count: int, group: str = "432") -> Float[Array, "{count}"]:
+    """Disorientations, in radians, of a uniform texture: for 432 Mackenzie's distribution."""
+    q = jax.random.normal(key, (2, count, 4))
+    q = q / jnp.linalg.norm(q, axis=-1, keepdims=True)
+    return disorientation(q[0], q[1], group)
+
+
+def disorientation_distribution(
+    angles: Float[ArrayLike, "n"], bins: int = 65, maximum: float = float(np.radians(65.0))
+) -> tuple[Float[np.ndarray, "edges"], Float[np.ndarray, "bins"]]:
+    """Histogram of disorientations as a density per radian over [0, maximum]: edges and values; its integral is 1.
+
+    Raises:
+        ValueError: there are no angles, or one lies above `maximum`.
+    """
+    angles = np.asarray(angles)
+    if angles.size == 0 or not np.isfinite(angles).all() or angles.max() > maximum:
+        found = "no angles" if angles.size == 0 else f"a largest angle of {np.degrees(angles.max()):.1f} degrees"
+        raise ValueError(f"angles: found {found}; accepted are finite angles up to {np.degrees(maximum):.1f} degrees")
+    density, edges = np.histogram(angles, bins=bins, range=(0.0, maximum), density=True)
+    return edges, density
+
+
+def misorientation(a: Float[ArrayLike, "... 4"], b: Float[ArrayLike, "... 4"]) -> Float[Array, "... 4"]:
+    """The rotation `a * conj(b)` from crystal b to crystal a, one of its symmetric equivalents."""
+    return multiply(a, conjugate(b))
