@@ -48,25 +48,21 @@ def _scan(path: Path, header: h5py.Group, data: h5py.Group) -> Scan:
         raise DataError(f"{path}: found {n} points, accepted are nColumns x nRows = {columns} x {rows}")
     groups, names = phases(path, hdf.group(path, header, "Phase"), "MaterialName")
     index = hdf.numbers(path, data, n, "Phase").astype(np.int64)
+    fields = {new: hdf.numbers(path, data, n, old) for old, new in FIELDS.items() if old in data}
+    placed = (x > -1e6) & (y > -1e6)  # points that were never visited carry -1111111
     return Scan(
         path=path,
-        euler=euler,
-        phase=np.where(observed, np.maximum(index, 1) if len(groups) == 1 else index, 0),
-        observed=observed,
-        # Points that were never measured carry a large negative position; they are not on the grid.
-        x=_positions(x, columns, hdf.positive(path, header, "Step X"), np.arange(n) % columns),
-        y=_positions(y, rows, hdf.positive(path, header, "Step Y"), np.arange(n) // columns),
+        euler=euler[placed],
+        phase=np.where(observed, np.maximum(index, 1) if len(groups) == 1 else index, 0)[placed],
+        observed=observed[placed],
+        x=x[placed],
+        y=y[placed],
         groups=groups,
         names=names,
-        fields={new: hdf.numbers(path, data, n, old) for old, new in FIELDS.items() if old in data},
+        fields={name: values[placed] for name, values in fields.items()},
         hexagonal=grid.lower().startswith("hex"),
         provenance={"format": "EDAX h5"},
     )
-
-
-def _positions(values: np.ndarray, count: int, step: float, place: np.ndarray) -> np.ndarray:
-    """Positions, with those marked invalid (-1111111) replaced by the place the point has in the file."""
-    return np.where(values < -1e6, np.minimum(place, count) * step, values)
 
 
 def phases(path: Path, parent: h5py.Group, name_key: str) -> tuple[list[str], list[str]]:

@@ -1,0 +1,255 @@
+import base64
+import dataclasses
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import h5py
+import jax
+import numpy as np
+import pytest
+import yaml
+
+from polymicros_jax.data import ebsd, export
+from polymicros_jax.data.errors import DataError
+from polymicros_jax.data.volume import OrientationVolume, crop
+from polymicros_jax.orientation import quaternion
+
+# to_euler and from_euler in float32: angles to 1e-6, files to 1e-6 rad (.ang) or float32 (.dream3d).
+DEGREES = 5e-4
+
+
+def grains(shape: tuple[int, int, int] = (5, 4, 3), symmetry: str | tuple[str, ...] = "432") -> OrientationVolume:
+    """Three grains in slabs along x, everything observed."""
+    ids = np.minimum(np.arange(shape[0])[:, None, None] // 2, 2) + np.zeros(shape, int)
+    table = np.asarray(quaternion.random(jax.random.key(3), (3,)))
+    phase = np.ones(shape, int) if isinstance(symmetry, str) else np.where(ids == 2, 2, 1)
+    return OrientationVolume(
+        quaternions=table[ids],
+        phase=phase,
+        mask=np.ones(shape, bool),
+        spacing=(0.25, 0.5, 1.0),
+        symmetry=symmetry,
+        provenance={"phases": ["Nickel", "Titanium"]},
+        fields={
+            "grain": ids.astype(np.int32),
+            "confidence": np.linspace(0, 1, ids.size, dtype=np.float32).reshape(shape),
+        },
+    )
+
+
+def with_holes(volume: OrientationVolume) -> OrientationVolume:
+    mask = volume.mask.copy()
+    mask[1, 2, 0] = mask[4, 3, -1] = False
+    return dataclasses.replace(volume, mask=mask, phase=np.where(mask, volume.phase, 0))
+
+
+def far(a: OrientationVolume, b: OrientationVolume) -> float:
+    """Largest angle between the two, in degrees, without symmetry: the very rotations must come back."""
+    q = quaternion.multiply(a.quaternions, quaternion.conjugate(b.quaternions))
+    return float(np.degrees(np.asarray(quaternion.angle(q))).max())
+
+
+def vtk_cells(path: Path) -> tuple[tuple[int, ...], tuple[float, ...], dict[str, np.ndarray]]:
+    vtk = pytest.importorskip("vtk")
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    reader = vtk.vtkXMLImageDataReader()
+    reader.SetFileName(str(path))
+    reader.Update()
+    image = reader.GetOutput()
+    shape = tuple(n - 1 for n in image.GetDimensions())
+    data = image.GetCellData()
+    cells = {}
+    for i in range(data.GetNumberOfArrays()):
+        values = vtk_to_numpy(data.GetArray(i))
+        cells[data.GetArrayName(i)] = values.reshape(*shape[::-1], *values.shape[1:]).swapaxes(0, 2)
+    assert image.GetExtent()[::2] == (0, 0, 0)
+    return shape, image.GetSpacing(), cells
+
+
+def test_vtk_reads_every_cell_array_in_its_place(tmp_path: Path) -> None:
+    volume = with_holes(grains())
+    rng = np.random.default_rng(0)
+    extra = {
+        "ipf_z": rng.integers(0, 256, (*volume.shape, 3), dtype=np.uint8),
+        "error_degrees": rng.random(volume.shape),
+        'number <&">': np.arange(60, dtype=np.int64).reshape(volume.shape),
+    }
+    path = export.write_paraview(volume, tmp_path / "out.vti", extra)
+    shape, spacing, cells = vtk_cells(path)
+    assert shape == volume.shape
+    assert spacing == volume.spacing
+    for name, values in {**extra, "quaternion": volume.quaternions, "grain": volume.fields["grain"]}.items():
+        assert np.array_equal(cells[name], values), name
+        assert cells[name].dtype == values.dtype
+    assert np.array_equal(cells["observed"], volume.mask.astype(np.uint8))
+    euler = np.radians(cells["euler_degrees"].astype(np.float32))
+    back = dataclasses.replace(volume, quaternions=np.asarray(quaternion.from_euler(euler)))
+    assert far(back, volume) < DEGREES
+
+
+def test_vti_bytes_are_x_fastest_and_inline(tmp_path: Path) -> None:
+    # The oracle is the format itself: decode by hand, without VTK.
+    values = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
+    path = export.write_vti(tmp_path / "a.vti", {"material": values}, (1.0, 2.0, 3.0))
+    root = ElementTree.parse(path).getroot()
+    image, array = root.find("ImageData"), root.find(".//CellData/DataArray")
+    assert root.attrib["header_type"] == "UInt64"
+    assert "compressor" not in root.attrib
+    assert image is not None
+    assert array is not None
+    assert image.attrib["WholeExtent"] == "0 2 0 3 0 4"
+    assert image.attrib["Direction"] == "1 0 0 0 1 0 0 0 1"
+    assert array.attrib["format"] == "binary"
+    data = base64.b64decode((array.text or "").strip())
+    assert int.from_bytes(data[:8], "little") == values.nbytes
+    found = np.frombuffer(data[8:], "<i4")
+    assert [found[i + 2 * j + 6 * k] for i, j, k in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]] == [0, 12, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "message"),
+    [
+        ("a.vti", {}, "cells: found shapes"),
+        ("a.vti", {"a": np.zeros((2, 2, 2)), "b": np.zeros((2, 2, 3))}, "of one grid"),
+        ("a.vti", {"a": np.zeros((2, 2))}, "cells: found shapes"),
+        ("a.vti", {"a": np.zeros((2, 2, 2), np.float16)}, r"cells\['a'\]: found type float16"),
+        ("a.vtk", {"a": np.zeros((2, 2, 2))}, "suffix"),
+    ],
+)
+def test_vti_refuses_what_it_cannot_hold_and_leaves_nothing(
+    tmp_path: Path, name: str, cells: dict, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        export.write_vti(tmp_path / name, cells, (1.0, 1.0, 1.0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damask_input_has_one_material_per_orientation(tmp_path: Path) -> None:
+    volume = grains(symmetry=("432", "622"))
+    entry = {"Nickel": {"lattice": "cF", "mechanical": {"output": ["F", "P"]}}}
+    geometry, table = export.write_damask(volume, tmp_path / "grains.vti", phases=entry)
+    _, spacing, cells = vtk_cells(geometry)
+    assert np.allclose(spacing, np.array(volume.spacing) * 1e-6)
+    config = yaml.safe_load(table.read_text())
+    assert len(config["material"]) == 3
+    assert config["phase"] == {"Nickel": entry["Nickel"], "Titanium": {}}
+    assert config["homogenization"]["SX"]["N_constituents"] == 1
+    for grain in range(3):
+        (number,) = np.unique(cells["material"][volume.fields["grain"] == grain])
+        (constituent,) = config["material"][number]["constituents"]
+        assert config["material"][number]["homogenization"] == "SX"
+        assert constituent["v"] == 1.0
+        assert constituent["phase"] == ("Titanium" if grain == 2 else "Nickel")
+        # DAMASK's quaternion is the conjugate of the one used here.
+        q = volume.quaternions[volume.fields["grain"] == grain][0] * np.array([1, -1, -1, -1])
+        assert abs(abs(np.dot(constituent["O"], q)) - 1) < 1e-6
+
+
+def test_damask_grains_are_averaged_over_equivalent_orientations(tmp_path: Path) -> None:
+    from polymicros_jax.orientation.groups import operators
+
+    volume = grains()
+    rng = np.random.default_rng(0)
+    spread = np.radians(1.0) * rng.normal(size=(*volume.shape, 3)).astype(np.float32)
+    operations = np.asarray(operators("432"), np.float32)[rng.integers(0, 24, volume.shape)]
+    noisy = quaternion.multiply(volume.quaternions, quaternion.from_rotation_vector(spread))
+    scattered = dataclasses.replace(volume, quaternions=np.asarray(quaternion.multiply(operations, noisy)))
+    _, table = export.write_damask(scattered, tmp_path / "a.vti", grains=volume.fields["grain"])
+    material = yaml.safe_load(table.read_text())["material"]
+    assert len(material) == 3
+    for grain in range(3):
+        q = np.array(material[grain]["constituents"][0]["O"]) * np.array([1, -1, -1, -1])
+        true = volume.quaternions[volume.fields["grain"] == grain]
+        angle = np.degrees(float(quaternion.disorientation(q.astype(np.float32), true[0], "432")))
+        # The mean of n voxels with 1 degree per axis: sqrt(3/n) degrees expected, three times that allowed.
+        assert angle < 3 * np.sqrt(3 / len(true))
+
+
+def test_damask_refuses_unobserved_voxels(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"found 2 unobserved voxels.*repair.fill"):
+        export.write_damask(with_holes(grains()), tmp_path / "a.vti")
+    with pytest.raises(DataError, match="grains: found shape"):
+        export.write_damask(grains(), tmp_path / "a.vti", grains=np.zeros((2, 2, 2), int))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.reference
+def test_damask_itself_finds_the_same_orientations(tmp_path: Path) -> None:
+    damask = pytest.importorskip("damask")
+    volume = grains()
+    geometry, table = export.write_damask(volume, tmp_path / "grains.vti")
+    grid = damask.GeomGrid.load(geometry)
+    assert tuple(grid.cells) == volume.shape
+    assert np.allclose(grid.size, np.array(volume.shape) * volume.spacing * 1e-6)
+    materials = damask.ConfigMaterial.load(table)["material"]
+    orientation = np.array([each["constituents"][0]["O"] for each in materials])[grid.material]
+    theirs = damask.Rotation(orientation).as_matrix()
+    ours = np.asarray(quaternion.to_matrix(volume.quaternions))
+    assert np.abs(theirs - ours).max() < 1e-5
+    stored = export.write_dream3d(volume, tmp_path / "grains.dream3d")
+    grid = damask.GeomGrid.load_DREAM3D(stored, feature_IDs="FeatureIds")
+    assert np.array_equal(grid.material, volume.fields["grain"])
+    rebuilt = damask.ConfigMaterial.load_DREAM3D(stored)["material"]
+    assert len(rebuilt) == 3
+
+
+@pytest.mark.parametrize("symmetry", ["432", ("432", "622")])
+def test_dream3d_round_trip(tmp_path: Path, symmetry: str | tuple[str, ...]) -> None:
+    volume = with_holes(grains(symmetry=symmetry))
+    back = ebsd.read(export.write(volume, tmp_path / "a.dream3d"))
+    assert back.shape == volume.shape
+    assert np.allclose(back.spacing, volume.spacing)
+    assert np.array_equal(back.mask, volume.mask)
+    assert np.array_equal(back.phase, volume.phase)
+    assert back.symmetry == volume.symmetry
+    assert np.array_equal(back.fields["grain"], volume.fields["grain"])
+    assert far(back, volume) < DEGREES
+    with h5py.File(tmp_path / "a.dream3d") as file:
+        ids = []
+        file["DataStructure"].visititems(lambda _, item: ids.append(int(item.attrs["ObjectId"])))
+        assert len(set(ids)) == len(ids)
+        assert file["DataStructure"].attrs["NextObjectId"] > max(ids)
+        geometry = file["DataStructure/Image Geometry"]
+        assert geometry.attrs["_DIMENSIONS"].tolist() == list(volume.shape)
+        assert geometry["Cell Data/EulerAngles"].shape == (*volume.shape[::-1], 3)
+
+
+@pytest.mark.parametrize("frame", ["edax", "oxford", "none"])
+def test_ang_round_trip_in_every_frame(tmp_path: Path, frame: str) -> None:
+    volume = with_holes(grains(symmetry=("432", "622")))
+    single = crop(volume, (0, 0, 0), (5, 4, 1))
+    back = ebsd.read(export.write(single, tmp_path / "a.ang", frame=frame), frame=frame)
+    assert (back.shape, back.frame, back.symmetry) == (single.shape, frame, single.symmetry)
+    assert np.allclose(back.spacing[:2], single.spacing[:2])
+    assert np.array_equal(back.mask, single.mask)
+    assert np.array_equal(back.phase, single.phase)
+    assert far(back, single) < DEGREES
+    assert np.abs(back.fields["confidence"] - single.fields["confidence"])[single.mask].max() <= 5e-4  # three decimals
+    assert back.provenance["phases"] == ["Nickel", "Titanium"]
+    # Read with another frame, the file is another texture: the frame is not decoration.
+    other = "none" if frame != "none" else "edax"
+    assert far(ebsd.read(tmp_path / "a.ang", frame=other), single) > 90
+
+
+def test_volume_goes_to_a_folder_of_ang_and_back(tmp_path: Path) -> None:
+    volume = with_holes(grains((5, 4, 12)))
+    folder = export.write_ang(volume, tmp_path / "sections", frame="edax")
+    back = ebsd.read(folder, frame="edax", slice_spacing=1.0)
+    assert back.shape == volume.shape
+    assert back.spacing == volume.spacing
+    assert np.array_equal(back.mask, volume.mask)
+    assert far(back, volume) < DEGREES
+    with pytest.raises(DataError, match="12 sections"):
+        export.write(volume, tmp_path / "a.ang", frame="edax")
+    with pytest.raises(DataError, match="frame: found 'tsl'"):
+        export.write_ang(volume, tmp_path / "other", frame="tsl")
+
+
+def test_npz_round_trip_and_unknown_suffix(tmp_path: Path) -> None:
+    volume = with_holes(grains())
+    back = ebsd.read(export.write(volume, tmp_path / "a.npz"))
+    assert np.array_equal(back.quaternions, volume.quaternions)
+    with pytest.raises(DataError, match=re.escape("found suffix '.stl', accepted are .vti, .dream3d, .ang, .npz")):
+        export.write(volume, tmp_path / "a.stl")
