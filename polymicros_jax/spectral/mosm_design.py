@@ -31,6 +31,7 @@ from scipy.stats import qmc
 from polymicros_jax.spectral.mosm_kernel import MosmParams, kernel, required_band
 
 BLOCK = 500
+CHUNK = 20
 EDGE_TOLERANCE = 5e-4
 EDGE_POINTS = 9
 MOST_BLOCKS_REJECTED = 20
@@ -127,27 +128,30 @@ def design(
     if count < 1:
         raise ValueError(f"count: found {count}; at least one set must be asked for")
     channels = box.channels if channels is None else channels
-    blocks: list[MosmParams] = []
-    decays: list[np.ndarray] = []
-    feasibles: list[np.ndarray] = []
-    accepted = 0
-    while accepted < count:
-        proposals = _block(seed, len(blocks), mixtures, channels, dimensions, box)
-        blocks.append(proposals)
-        decays.append(np.asarray(_decayed(proposals)))
-        feasibles.append(_feasible_share(proposals, box) >= box.feasible_share)
-        accepted += int((decays[-1] & feasibles[-1]).sum())
-        if len(blocks) >= MOST_BLOCKS_REJECTED and accepted < len(blocks):
-            raise ValueError(
-                f"bounds: {accepted} of {len(blocks) * BLOCK} sets accepted; covariances must decay within the domain "
-                f"(A well above 1, small delays) and weights fit |m| <= {box.limit}"
-            )
-    decay, feasible = np.concatenate(decays), np.concatenate(feasibles)
-    chosen = np.flatnonzero(decay & feasible)[:count]
-    seen = int(chosen[-1]) + 1
-    report = DesignReport(seen, count, int((~decay[:seen]).sum()), int((~feasible[:seen]).sum()))
-    params = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[chosen], *blocks)
-    return params, report
+    accepted: list[MosmParams] = []
+    proposed = kept = failed_decay = failed_feasibility = 0
+    while kept < count:
+        if proposed % BLOCK == 0:
+            if proposed >= MOST_BLOCKS_REJECTED * BLOCK and kept < proposed // BLOCK:
+                raise ValueError(
+                    f"bounds: {kept} of {proposed} sets accepted; covariances must decay within the domain "
+                    f"(A well above 1, small delays) and weights fit |m| <= {box.limit}"
+                )
+            block = _block(seed, proposed // BLOCK, mixtures, channels, dimensions, box)
+            feasible_block = _feasible_share(block, box) >= box.feasible_share
+        start = proposed % BLOCK
+        chunk = jax.tree.map(lambda leaf, block_start=start: leaf[block_start : block_start + CHUNK], block)
+        decayed, feasible = np.asarray(_decayed(chunk)), feasible_block[start : start + CHUNK]
+        chosen = np.flatnonzero(decayed & feasible)[: count - kept]
+        kept += len(chosen)
+        # Proposals after the last accepted set were not needed and are not counted.
+        seen = int(chosen[-1]) + 1 if kept == count else len(decayed)
+        proposed += seen
+        failed_decay += int((~decayed[:seen]).sum())
+        failed_feasibility += int((~feasible[:seen]).sum())
+        accepted.append(jax.tree.map(lambda leaf, rows=chosen: leaf[rows], chunk))
+    report = DesignReport(proposed, kept, failed_decay, failed_feasibility)
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *accepted), report
 
 
 def sample_params(
