@@ -143,12 +143,16 @@ def wrong_grain(
     for grain in np.unique(owner):
         near = rivals.indices[rivals.indptr[grain] : rivals.indptr[grain + 1]]
         own_mean = means[grain : grain + 1]
-        near = near[pairwise_disorientation(own_mean, means[near], group)[0] > np.deg2rad(threshold_deg)]
-        if near.size == 0:
+        between = pairwise_disorientation(own_mean, means[near], group)[0]
+        rival = between > np.deg2rad(threshold_deg)
+        if not rival.any():
             continue
         voxels = judged[starts[grain] : starts[grain + 1]]
-        distance = pairwise_disorientation(values[voxels], np.concatenate([own_mean, means[near]]), group)
-        wrong.ravel()[voxels] = distance[:, 1:].min(axis=1) < distance[:, 0]
+        own = pairwise_disorientation(values[voxels], own_mean, group)[:, 0]
+        # By the triangle inequality nobody is nearer than the own grain below half the distance to the nearest rival.
+        doubtful = own > 0.5 * between[rival].min()
+        distance = pairwise_disorientation(values[voxels[doubtful]], means[near[rival]], group)
+        wrong.ravel()[voxels[doubtful]] = distance.min(axis=1) < own[doubtful]
     return wrong
 
 

@@ -58,8 +58,7 @@ def plane(
     Raises:
         ValueError: `axis` is not 0, 1 or 2, or `index` lies outside the volume.
     """
-    if axis not in (0, 1, 2):
-        raise ValueError(f"axis: got {axis}, accepted are 0, 1 and 2 for x, y and z")
+    in_plane_axes(axis)
     size = volume.shape[axis]
     position = size // 2 if index is None else index
     if not 0 <= position < size:
@@ -68,7 +67,13 @@ def plane(
 
 
 def in_plane_axes(axis: int) -> tuple[int, int]:
-    """The axes to the right and upwards in a plane normal to `axis`."""
+    """The axes to the right and upwards in a plane normal to `axis`.
+
+    Raises:
+        ValueError: `axis` is not 0, 1 or 2.
+    """
+    if axis not in (0, 1, 2):
+        raise ValueError(f"axis: got {axis}, accepted are 0, 1 and 2 for x, y and z")
     right, up = (a for a in range(3) if a != axis)
     return right, up
 

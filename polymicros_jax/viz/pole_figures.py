@@ -72,7 +72,9 @@ def pole_figures(
     all_axes = drawing.subplots(1, len(maps), squeeze=False)[0]
     angle = np.linspace(0, 2 * np.pi, 181)
     for axes, (name, values) in zip(all_axes, maps.items(), strict=True):
-        canvas.show_plane(axes, np.ma.masked_invalid(values), (-1, 1, -1, 1), cmap=canvas.ERROR_MAP, vmin=0, vmax=top)
+        canvas.show_plane(
+            axes, np.ma.masked_invalid(values), (-1.0, 1.0, -1.0, 1.0), cmap=canvas.ERROR_MAP, vmin=0, vmax=top
+        )
         axes.plot(np.cos(angle), np.sin(angle), color="black", linewidth=0.8)
         axes.text(1.06, 0, "X", ha="left", va="center", fontsize=8)
         axes.text(0, 1.04, "Y", ha="center", va="bottom", fontsize=8)
