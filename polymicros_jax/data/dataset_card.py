@@ -1,0 +1,127 @@
+"""The card of a generated dataset, written from what is in it."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from polymicros_jax.data import store as stores
+from polymicros_jax.data.atomic import replacing
+
+
+def describe(store: stores.Store) -> dict[str, Any]:
+    """What the records and the files of a dataset say, as a JSON-compatible dict. The volumes are not read."""
+    complete, refused = stores.completed(store), stores.refused(store)
+    records = [stores.read_record(store, index) for index in complete]
+    refusals = [stores.read_refusal(store, index) for index in refused]
+    failures = [failure for record in [*records, *refusals] for failure in record["rejected"]]
+    attempts = len(records) + len(failures)
+    size = sum(store.shard(index).stat().st_size for index in complete if store.shard(index).is_file())
+    raw = len(complete) * store.channels * int(np.prod(store.shape)) * np.dtype(store.dtype).itemsize
+    return {
+        "samples": {"planned": store.samples, "complete": len(complete), "refused": len(refused)},
+        "shape": list(store.shape),
+        "channels": store.channels,
+        "dtype": store.dtype,
+        "bytes": size,
+        "compressed_to": size / raw if raw else None,
+        "rejection_rate": len(failures) / attempts if attempts else None,
+        "rejected_because": dict(Counter(failure["check"] for failure in failures)),
+        "by_local_model": dict(sorted(Counter(record["local_model"] for record in records).items())),
+        "covariances_present": len({record["covariance"] for record in records}),
+        "checks": _summaries([record["checks"] for record in records]),
+        "channel_mean": _across([record["channels"]["mean"] for record in records]),
+        "channel_std": _across([record["channels"]["std"] for record in records]),
+        "made_with": [json.loads(text) for text in sorted({json.dumps(record["made_with"]) for record in records})],
+        "settings": dict(store.settings),
+    }
+
+
+def write_card(store: stores.Store) -> dict[str, Any]:
+    """Writes ``dataset.json`` and ``README.md`` into the folder of a dataset; returns what the former holds."""
+    content = describe(store)
+    with replacing(store.directory / "dataset.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    with replacing(store.directory / "README.md") as temporary:
+        temporary.write_text(_page(content))
+    return content
+
+
+def _summaries(checks: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Quantiles over samples, by check."""
+    names = sorted({name for check in checks for name in check})
+    summaries = {}
+    for name in names:
+        values = np.array([check[name] for check in checks if name in check])
+        low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
+        summaries[name] = {"p5": float(low), "median": float(median), "p95": float(high)}
+    return summaries
+
+
+def _across(values: Sequence[Sequence[float]]) -> list[float] | None:
+    """Mean over samples, per channel."""
+    return np.mean(np.array(values), axis=0).tolist() if values else None
+
+
+def _page(content: dict[str, Any]) -> str:
+    settings, samples = content["settings"], content["samples"]
+    nx, ny, nz = content["shape"]
+    models = [
+        f"| {model['name']} | {model['source']} | {content['by_local_model'].get(model['name'], 0)} "
+        f"| {model['parameters']:,} | {model['sigma_data']:.4g} | `{model['sha256'][:12]}` |"
+        for model in settings["local_models"]
+    ]
+    checks = [
+        f"| {name} | {value['p5']:.4g} | {value['median']:.4g} | {value['p95']:.4g} |"
+        for name, value in content["checks"].items()
+    ]
+    reasons = "; ".join(f"{name}: {count}" for name, count in content["rejected_because"].items()) or "none"
+    rate = content["rejection_rate"]
+    compression = content["compressed_to"]
+    lines = [
+        "# Generated polycrystals",
+        "",
+        f"{samples['complete']} of {samples['planned']} periodic volumes of {nx} x {ny} x {nz} voxels, "
+        f"{content['channels']} channels ({settings['representation']}), {content['dtype']}. They are synthetic: drawn "
+        "by local-to-global diffusion from Gaussian fields with prescribed two-point statistics, refined by local "
+        "models. This page is written from the data.",
+        "",
+        "## How they were made",
+        "",
+        f"{settings['covariances']} covariances x {settings['models']} local models x {settings['repeats']} repeats, "
+        f"seed {settings['seed']}, diffusion from step {settings['skip']} of {settings['steps']}, "
+        f"{settings['mixtures']} mixtures a covariance. {content['covariances_present']} covariances are present.",
+        "",
+        "| local model | trained on | samples | parameters | sigma_data | weights |",
+        "|---|---|---|---|---|---|",
+        *models,
+        "",
+        "## Checks",
+        "",
+        f"Rejected attempts: {'none yet' if rate is None else f'{100 * rate:.1f} %'} ({reasons}). "
+        f"Refused samples (every attempt rejected): {samples['refused']}.",
+        "",
+        "| check | 5 % | median | 95 % |",
+        "|---|---|---|---|",
+        *checks,
+        "",
+        "Distances are to the nearest orientation, in units of the norm of the representation.",
+        "",
+        "## Files",
+        "",
+        f"`fields/` is a zarr v3 array `(sample, x, y, z, channel)`, one shard a volume, "
+        f"{content['bytes'] / 1e6:.1f} MB"
+        + (f", compressed to {100 * compression:.0f} %." if compression is not None else "."),
+        "`records/` has one JSON file per complete sample with its seed, covariance parameters, local model, rejected",
+        "attempts, checks and the SHA-256 of its values; samples without a record are not complete. `dataset.json` has",
+        "the numbers of this page and all settings.",
+        "",
+        "```python",
+        "import zarr",
+        'volume = zarr.open_group("FOLDER", mode="r")["fields"][0]',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
