@@ -67,7 +67,8 @@ def _hexagonal_blocks() -> tuple[Block, ...]:
     )
     legendre_6_at_half = 0.3232421875  # P_6(cos 60 degrees), the product of two different a-axes
     norm = squares[0] + squares[1] + squares[2] * (1 + 2 * legendre_6_at_half) / 3
-    w2, w4, w6 = np.sqrt(squares * 27 * SIGMA_DATA**2 / norm)
+    # Python floats: NumPy scalars would promote float32 fields to float64 in x64 mode
+    w2, w4, w6 = (float(w) for w in np.sqrt(squares * 27 * SIGMA_DATA**2 / norm))
     return (Block(2, _C_AXIS, w2), Block(4, _C_AXIS, w4), Block(6, _A_AXES, w6 / 3))
 
 

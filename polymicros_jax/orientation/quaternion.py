@@ -6,6 +6,7 @@ the right. Angles are radians.
 """
 
 from functools import partial
+from math import sqrt
 
 import jax
 import jax.numpy as jnp
@@ -163,7 +164,9 @@ def from_matrix(matrix: Float[ArrayLike, "*batch 3 3"]) -> Float[Array, "*batch 
     return canonical(normalise(best))
 
 
-def from_axis_angle(axis: Float[ArrayLike, "*batch 3"], angle: Float[ArrayLike, "*batch"]) -> Float[Array, "*batch 4"]:
+def from_axis_angle(
+    axis: Float[ArrayLike, "*batch 3"], angle: Float[ArrayLike, "*batch"] | float
+) -> Float[Array, "*batch 4"]:
     """`(cos(angle/2), sin(angle/2) axis)`.
 
     `to_matrix` of it turns vectors by `angle` about the unit vector `axis` (right hand).
@@ -246,7 +249,7 @@ def _largest_w_cubic(m: Array) -> tuple[Array, Array]:
     u, v = jnp.minimum(a, c), jnp.maximum(b, d)
     q, r = jnp.maximum(u, v), jnp.minimum(u, v)
     identity = (p, q * q + r * r + s * s)
-    four_fold = ((p + q) * np.sqrt(0.5), 0.5 * (p - q) ** 2 + r * r + s * s)
+    four_fold = ((p + q) * sqrt(0.5), 0.5 * (p - q) ** 2 + r * r + s * s)
     three_fold = (
         0.5 * (p + q + r + s),
         0.25 * ((p - q + r - s) ** 2 + (p - q - r + s) ** 2 + (p + q - r - s) ** 2),
@@ -260,7 +263,7 @@ def _largest_w_hexagonal(m: Array) -> tuple[Array, Array]:
     Two candidates a plane are enough.
     """
     w, x, y, z = (jnp.abs(component) for component in _split(m))
-    cos, sin = np.sqrt(0.75), 0.5
+    cos, sin = sqrt(0.75), 0.5
     planes = ((jnp.maximum(w, z), jnp.minimum(w, z)), (jnp.maximum(x, y), jnp.minimum(x, y)))
     squares = (w * w + z * z, x * x + y * y)
     candidates = []
