@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from polymicros_jax.viz import canvas
 from polymicros_jax.viz.correlations import LINES
 
+_STYLES = ("-", "--", "-.", ":")  # lines that coincide still show each other
+
 
 def densities(
     samples: Mapping[str, Float[np.ndarray, " _"]],
@@ -40,9 +42,17 @@ def densities(
     edges = np.linspace(low, high if high > low else low + 1.0, bins + 1)
     drawing = canvas.figure(5.2, 3.4)
     axes = drawing.subplots()
-    for (name, values), (colour, _) in zip(finite.items(), LINES * (1 + len(finite) // len(LINES)), strict=False):
+    for number, (name, values) in enumerate(finite.items()):
+        colour, _ = LINES[number % len(LINES)]
         density, _ = np.histogram(values, bins=edges, density=True)
-        axes.stairs(density, edges, color=colour, linewidth=1.6, label=f"{name} (n = {values.size})")
+        axes.stairs(
+            density,
+            edges,
+            color=colour,
+            linewidth=1.6,
+            linestyle=_STYLES[number % len(_STYLES)],
+            label=f"{name} (n = {values.size})",
+        )
     axes.set_xlabel(xlabel)
     axes.set_ylabel("density")
     axes.set_ylim(bottom=0)

@@ -11,7 +11,11 @@ _PIXELS = 400
 
 _CORNERS = {
     "432": (("001", (0.0, 0.0, 1.0)), ("101", (1.0, 0.0, 1.0)), ("111", (1.0, 1.0, 1.0))),
-    "622": (("0001", (0.0, 0.0, 1.0)), ("2̄110", (1.0, 0.0, 0.0)), ("101̄0", (np.sqrt(3.0), 1.0, 0.0))),
+    "622": (
+        ("0001", (0.0, 0.0, 1.0)),
+        (r"2\bar{1}\bar{1}0", (1.0, 0.0, 0.0)),
+        (r"10\bar{1}0", (np.sqrt(3.0), 1.0, 0.0)),
+    ),
 }
 
 
@@ -41,9 +45,9 @@ def ipf_key(group: str = "432") -> Figure:
     middle = places.mean(axis=0)
     for name, place in corners.items():
         outward = (place - middle) / np.linalg.norm(place - middle)
-        spot = place + 0.07 * (high - low).max() * outward
-        axes.text(spot[0], spot[1], f"[{name}]", ha="center", va="center", fontsize=9)
-    reach = 0.16 * (high - low).max()
+        spot = place + 0.10 * (high - low).max() * outward
+        axes.text(spot[0], spot[1], f"$[{name}]$", ha="center", va="center", fontsize=9)
+    reach = 0.20 * (high - low).max()
     axes.set_xlim(low[0] - reach, high[0] + reach)
     axes.set_ylim(low[1] - reach, high[1] + reach)
     axes.set_axis_off()
