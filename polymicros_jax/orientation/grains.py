@@ -33,7 +33,7 @@ def segment(
     threshold: float = float(np.radians(5.0)),
     group: str = "432",
     *,
-    mask: Bool[ArrayLike, "*grid"] | None = None,
+    mask: Bool[ArrayLike, "..."] | None = None,
     periodic: bool = False,
     minimum_size: int = 1,
 ) -> Int[np.ndarray, "*grid"]:
@@ -84,7 +84,7 @@ def sizes(labels: Int[ArrayLike, "*grid"]) -> Int[np.ndarray, "grains"]:
 
 
 def equivalent_diameters(
-    labels: Int[ArrayLike, "*grid"], spacing: float | tuple[float, ...] = 1.0
+    labels: Int[ArrayLike, "*grid"], spacing: float | int | tuple[float | int, ...] = 1.0
 ) -> Float[np.ndarray, "grains"]:
     """Diameter of the circle (2D) or sphere (3D) of equal area or volume, in the unit of `spacing`.
 

@@ -124,7 +124,9 @@ def direction_colours(v: Float[ArrayLike, "*batch 3"], group: str = "432") -> Fl
 
 
 def colours(
-    q: Float[ArrayLike, "*batch 4"], direction: str | tuple[float, float, float] = "z", group: str = "432"
+    q: Float[ArrayLike, "*batch 4"],
+    direction: str | tuple[float | int, float | int, float | int] = "z",
+    group: str = "432",
 ) -> Float[Array, "*batch 3"]:
     """IPF colours, RGB in [0, 1], of orientations for one sample direction: "x", "y", "z" or any vector.
 

@@ -17,6 +17,9 @@ from polymicros_jax.types import ArrayLike, Key
 
 _CHUNK = 8192
 
+Direction = tuple[float | int, float | int, float | int]
+"""A crystal direction in Cartesian crystal coordinates, of any length; Miller indices for cubic crystals."""
+
 Coefficients = dict[int, Array]
 """ODF coefficients `C_l^{n mu}` by degree l: complex `(2 l + 1, M)`."""
 
@@ -70,7 +73,7 @@ def texture_index(coefficients: Coefficients) -> Float[Array, ""]:
     return jnp.sum(jnp.stack(parts))
 
 
-def equivalent_poles(pole: tuple[float, float, float], group: str = "432") -> Float[np.ndarray, "poles 3"]:
+def equivalent_poles(pole: Direction, group: str = "432") -> Float[np.ndarray, "poles 3"]:
     """The different unit vectors, opposite ones included, equivalent to a crystal direction; float64."""
     vector = np.asarray(pole, dtype=np.float64)
     if not np.linalg.norm(vector) > 0:
@@ -87,7 +90,7 @@ def equivalent_poles(pole: tuple[float, float, float], group: str = "432") -> Fl
 
 
 def pole_directions(
-    q: Float[ArrayLike, "*batch 4"], pole: tuple[float, float, float], group: str = "432"
+    q: Float[ArrayLike, "*batch 4"], pole: Direction, group: str = "432"
 ) -> Float[Array, "*batch poles 3"]:
     """Sample coordinates of all crystal directions equivalent to `pole` (Cartesian crystal coordinates)."""
     q = jnp.asarray(q)
@@ -99,7 +102,7 @@ def pole_directions(
 @partial(jax.jit, static_argnames=("pole", "group", "halfwidth"))
 def pole_figure(
     q: Float[ArrayLike, "*batch 4"],
-    pole: tuple[float, float, float],
+    pole: Direction,
     directions: Float[ArrayLike, "*points 3"],
     group: str = "432",
     halfwidth: float = float(np.radians(7.5)),
