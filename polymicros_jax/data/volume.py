@@ -8,6 +8,7 @@ arrays.
 import dataclasses
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,19 @@ from polymicros_jax.data.errors import DataError
 from polymicros_jax.orientation import quaternion
 from polymicros_jax.orientation.groups import LAUE_GROUPS
 from polymicros_jax.types import ArrayLike
+
+_DAMAGE = (
+    KeyError,
+    OSError,
+    EOFError,
+    ValueError,
+    AttributeError,
+    TypeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What a damaged archive raises, depending on where the damage is."""
 
 NPZ_FORMAT = "polymicros_jax.OrientationVolume/1"
 
@@ -326,7 +340,7 @@ def load(path: str | Path) -> OrientationVolume:
         )
     except DataError as error:
         raise DataError(f"{source}: {error}" if str(source) not in str(error) else str(error)) from error
-    except (KeyError, OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise DataError(
             f"{source}: found {type(error).__name__} ({error}), accepted is an .npz written by OrientationVolume.save"
         ) from error

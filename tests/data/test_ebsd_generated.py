@@ -412,7 +412,7 @@ def test_frame_is_asked_for_where_the_format_leaves_it_open(
     assert ebsd.read(path, frame="oxford").frame == "oxford"
 
 
-# Map frame: x right, y down, z into the material. What each vendor's axes are in it is stated in words in data.ebsd.frames.
+# Map frame: x right, y down, z into the material; data.ebsd.frames states in words what each vendor's axes are in it.
 RIGHT, DOWN, IN = np.eye(3)
 VENDOR_AXES = {"edax": (DOWN, RIGHT, -IN), "oxford": (RIGHT, -DOWN, -IN), "none": (RIGHT, DOWN, IN)}
 
@@ -578,6 +578,14 @@ BAD = {
         hdf_edited(lambda p: h5ebsd(p, "TSL", sections=3), "a.h5ebsd", drop("10")),
         "found no section 10, accepted are all from 9 to 11",
     ),
+    "h5ebsd of absurd extent": (
+        hdf_edited(lambda p: h5ebsd(p, "TSL"), "a.h5ebsd", put("ZEndIndex", np.int64(2**62))),
+        f"found no section 11, accepted are all from 9 to {2**62}",
+    ),
+    "h5ebsd upside down": (
+        hdf_edited(lambda p: h5ebsd(p, "TSL"), "a.h5ebsd", put("ZEndIndex", np.int64(3))),
+        "ZEndIndex: found 3, accepted is ZStartIndex",
+    ),
     "dream3d of old version": (
         hdf_edited(lambda p: dream3d(p, "7.0"), "a.dream3d", lambda f: f.attrs.modify("FileVersion", np.bytes_("4.0"))),
         "FileVersion: found '4.0', accepted are '7.0' and '8.0'",
@@ -613,6 +621,39 @@ def test_bad_files_are_named_with_what_was_found(tmp_path: Path, case: str) -> N
     with pytest.raises(DataError, match=message) as caught:
         ebsd.read(path, frame="none")
     assert str(path.with_suffix("")) in str(caught.value)
+
+
+def npz(path: Path) -> Path:
+    return ebsd.read(oina(path.with_suffix(".h5oina")), frame="none").save(path)
+
+
+DAMAGED = {
+    "a.h5oina": oina,
+    "b.h5": edax,
+    "c.h5": grainmapper,
+    "d.h5ebsd": lambda path: h5ebsd(path, "TSL"),
+    "e.h5ebsd": lambda path: h5ebsd(path, "HKL"),
+    "f.dream3d": lambda path: dream3d(path, "7.0", per_feature=True),
+    "g.dream3d": lambda path: dream3d(path, "8.0"),
+    "h.npz": npz,
+}
+
+
+@pytest.mark.parametrize("name", sorted(DAMAGED))
+def test_flipped_bytes_give_a_volume_or_a_named_error(tmp_path: Path, name: str) -> None:
+    path = DAMAGED[name](tmp_path / name)
+    data, rng = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(data)
+        for place in rng.integers(0, len(data), 4):
+            damaged[place] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            ebsd.read(path, frame="none")
+        except DataError as error:
+            refused += str(path) in str(error)
+    assert refused > 5
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def test_fill_takes_the_nearest_observed_voxel(max_distance: float | None) -> No
 
 
 def test_fill_knows_that_voxels_are_not_cubes() -> None:
-    # A hole whose z-neighbour is 0.7 away and whose x-neighbour is 1.0 away takes the former, and the reverse for tall voxels.
+    # A hole whose z-neighbour is 0.7 away and whose x-neighbour is 1.0 away takes the former, and the reverse for tall
+    # voxels.
     volume = scan(observed=2.0)
     mask = np.zeros(volume.shape, bool)
     mask[2, 2, 2], mask[3, 2, 1] = True, True

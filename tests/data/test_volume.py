@@ -165,7 +165,8 @@ def test_general_rotation_resamples_into_the_bounding_box() -> None:
     rotation = np.array([[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     turned = rotate_frame(cube, rotation)
     assert turned.shape == (27, 27, 6)  # 20 (cos 30 + sin 30) = 27.3
-    # The area of the scan is kept, up to the voxels its edge cuts: 80 of 400, half of them either way, in one direction at most.
+    # The area of the scan is kept, up to the voxels its edge cuts: 80 of 400, half of them either way, in one direction
+    # at most.
     assert abs(turned.mask.sum() / turned.shape[2] - 400) < 20
     place = (13, 13, 3)
     position = (np.array(place) + 0.5) - np.array(turned.shape) / 2

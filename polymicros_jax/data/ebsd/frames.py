@@ -11,11 +11,17 @@ file often refer to another one:
   Oxford's.
 - ``none``: the map frame itself. Angles are taken as written.
 
-Published corrections disagree. MTEX corrects Oxford files by the same half turn about x; DREAM.3D (180 degrees about y
-for the samples of both vendors, 90 degrees about z for the angles of EDAX) agrees with "edax" and differs from "oxford"
-by a half turn about z. Scan rotations set at the microscope change all of this. Neither choice changes a
-disorientation, a grain or a boundary; all of them change pole figures, IPF colours and the trace of a plane. "oxford"
-and "edax" are the vendors' defaults and no more.
+Which one a file needs does not follow from its format: programs convert. It can be measured on fcc metals, whose
+coherent twins lie on shared {111} planes. Share of straight twin boundaries within 10 degrees of the predicted trace:
+nickel, EDAX (59 boundaries): 95 % with "edax", 17 % with "none", 0 with "oxford"; nickel, Oxford (52): 98 % with
+"oxford", 15 % with "none", 0 with "edax"; copper, a `.cpr` exported from MTEX (86): 83 % with "edax", 0 with "oxford".
+tests/data/test_frames_of_twins.py repeats the first two.
+
+Published corrections disagree by what traces cannot show, a half turn about the normal of the map: MTEX corrects Oxford
+files by the same half turn about x, DREAM.3D (180 degrees about y for the positions of both vendors, 90 degrees about z
+for the angles of EDAX) agrees with "edax" and differs from "oxford" by that half turn. Scan rotations set at the
+microscope change all of this. No choice changes a disorientation, a grain or a boundary; all of them change pole
+figures, IPF colours and the trace of a plane.
 """
 
 import dataclasses

@@ -46,9 +46,11 @@ def read_h5ebsd(path: Path, frame: str | None) -> OrientationVolume:
         if not keys:
             raise DataError(f"{path}: found no sections, accepted are groups named by their number")
         first, last = (int(hdf.scalar(path, file, key)) for key in ("ZStartIndex", "ZEndIndex"))
-        missing = [i for i in range(first, last + 1) if str(i) not in file]
-        if missing:
-            raise DataError(f"{path}: found no section {missing[0]}, accepted are all from {first} to {last}")
+        if last < first:
+            raise DataError(f"{path}: ZEndIndex: found {last}, accepted is ZStartIndex ({first}) or more")
+        missing = next((i for i in range(first, last + 1) if str(i) not in file), None)
+        if missing is not None:
+            raise DataError(f"{path}: found no section {missing}, accepted are all from {first} to {last}")
         order = hdf.numbers(path, file, 1, "Stacking Order", "StackingOrder") if _stacking(file) else np.zeros(1)
         read = _tsl if maker == "TSL" else _hkl
         sections = [read(path, hdf.group(path, file, str(i)), steps, known) for i in range(first, last + 1)]

@@ -23,7 +23,10 @@ def opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError, KeyError) as error:
+    except DataError:
+        raise
+    # A damaged file surfaces in h5py as any of these, wherever the damage is first met.
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(f"{path}: found {error}, accepted is an intact HDF5 file") from error
 
 
