@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from polymicros_jax.data import samples
-from polymicros_jax.orientation import interpolation, quaternion
+from polymicros_jax.orientation import interpolation, quaternion, shape_interpolation
 from polymicros_jax.orientation.groups import operators
 
 DEGREE = np.pi / 180
@@ -224,6 +224,18 @@ def test_shape_based_respects_crystal_equivalents() -> None:
     known = every(4, q.shape[:3])
     difference = degrees_off(interpolation.shape_based(scrambled, known), interpolation.shape_based(q, known))
     np.testing.assert_allclose(difference, 0.0, atol=1e-3)
+
+
+def test_signed_distance_of_a_half_plane_is_exact_and_changes_sign_with_the_side() -> None:
+    """The boundary of rows 0 to 3 lies at 3.5; and what is inside one grain is as far outside the other."""
+    rows = np.arange(10)[:, None] * np.ones((1, 4))
+    distance, nearest = shape_interpolation.signed_distance(rows < 3.5)
+    np.testing.assert_allclose(distance, 3.5 - rows, atol=1e-12)
+    np.testing.assert_array_equal(nearest[0], np.minimum(rows, 3))
+    blob = np.random.default_rng(0).random((12, 9)) > 0.5
+    one, _ = shape_interpolation.signed_distance(blob, (1.0, 2.0))
+    other, _ = shape_interpolation.signed_distance(~blob, (1.0, 2.0))
+    np.testing.assert_allclose(one, -other, atol=1e-12)
 
 
 def test_a_grain_missing_from_one_section_tapers() -> None:
