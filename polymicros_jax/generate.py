@@ -1,0 +1,399 @@
+"""Generation of a dataset of polycrystals by local-to-global diffusion (PolyMicros Sec. 3, Alg. 3, App. B.2).
+
+The dataset is a design of G covariances x L local models x R repeats. Sample number to ingredients is a pure function
+and the PRNG key of a sample is its number folded into the key of the dataset, so any worker can make any sample, and
+what it makes depends neither on the number of workers nor on interruptions. Volumes are drawn one a call: 64^3 voxels
+fill a device, and no bit can then depend on a batch size.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from polymicros_jax.conditioners.channel_means import ChannelMeans
+from polymicros_jax.data import store as stores
+from polymicros_jax.data.dataset_card import write_card
+from polymicros_jax.data.feasibility import Limits, check
+from polymicros_jax.data.sampling_plan import Plan, ingredients, share
+from polymicros_jax.diffusion.preconditioning import Denoiser, denoiser
+from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, sample
+from polymicros_jax.diffusion.schedule import karras
+from polymicros_jax.models import unet3d
+from polymicros_jax.orientation import representation
+from polymicros_jax.spectral.mosm import PRESETS, Bounds, MosmParams, design
+from polymicros_jax.spectral.random_field import sample_mosm
+from polymicros_jax.training.prior import Prior
+from polymicros_jax.training.progress import Progress
+from polymicros_jax.types import ArrayLike, Key, Params
+
+BOUNDS = {"gsh4": "gsh4", "rogsh3": "paper"}
+"""Preset of MOSM bounds by representation: the variance of the field must match that of the channels."""
+
+MOST_REFUSALS_IN_A_ROW = 10
+"""A run in which so many samples fail one after the other is not going to make a dataset."""
+
+
+def sample_key(seed: tuple[int, int], attempt: int = 0) -> Key:
+    """PRNG key of an attempt at a sample."""
+    dataset, index = seed
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(dataset), index), attempt)
+
+
+def draw(
+    key: Key,
+    prior: Prior,
+    params: MosmParams,
+    shape: tuple[int, int, int],
+    *,
+    mean: Float[ArrayLike, " h"] | None = None,
+    steps: int = 25,
+    skip: int = 12,
+    churn: Churn | None = EDM_CHURN,
+) -> Float[Array, "nx ny nz h"]:
+    """One periodic volume with the two-point statistics of ``params`` and the local structure of ``prior`` (Alg. 3).
+
+    A Gaussian field of the covariances is noised to the level of step ``skip`` and denoised from there by the local
+    prior under periodic padding; the channel means are restored after each step. Pure; jits and maps over keys.
+
+    Args:
+      key: PRNG key; the draw is a function of it and the other arguments.
+      prior: local model.
+      params: one set of MOSM parameters with the channels of the prior.
+      shape: ``(nx, ny, nz)``, multiples of the stride of the network.
+      mean: channel means of the result; zero by default.
+      steps: N of the noise schedule.
+      skip: number of steps left out at the noisy end; the larger, the closer to the requested statistics, and the
+        closer to a Gaussian field.
+      churn: fresh noise a step; None gives the deterministic solver.
+    """
+    target = jnp.zeros(prior.network.channels) if mean is None else jnp.asarray(mean)
+    sigma_data = jnp.asarray(prior.sigma_data, jnp.float32)
+    return _lgd(key, prior.network, prior.params, sigma_data, params, target, shape, steps, skip, churn)
+
+
+def _lgd(
+    key: Key,
+    network: unet3d.UNet3DConfig,
+    weights: Params,
+    sigma_data: Float[Array, ""],
+    params: MosmParams,
+    mean: Float[Array, " h"],
+    shape: tuple[int, int, int],
+    steps: int,
+    skip: int,
+    churn: Churn | None,
+) -> Float[Array, "nx ny nz h"]:
+    field_key, diffusion_key = jax.random.split(key)
+    start = sample_mosm(field_key, params, shape, mean=mean)
+    denoise = _denoiser(network, weights, sigma_data)
+    means = ChannelMeans(mean)
+    return sample(diffusion_key, denoise, start, karras(steps), skip=skip, condition=means, churn=churn)
+
+
+# Weights and sigma_data are arguments, so that all local models of one architecture share a trace.
+_compiled_lgd = partial(jax.jit, static_argnums=(1, 6, 7, 8, 9))(_lgd)
+
+
+def _denoiser(network: unet3d.UNet3DConfig, weights: Params, sigma_data: Float[Array, ""]) -> Denoiser:
+    """`preconditioning.denoiser` with ``sigma_data`` as an array.
+
+    In units of the data, ``x' = x / d`` and ``s' = s / d``, the preconditioning is that of ``sigma_data = 1``; only
+    the noise level of the network, ``ln(s) / 4``, keeps the unit.
+    """
+
+    def raw(x: Array, noise_level: Array) -> Array:
+        return unet3d.apply(network, weights, x, noise_level + jnp.log(sigma_data) / 4.0, padding="periodic")
+
+    unit = denoiser(raw, 1.0)
+
+    def denoise(x: Float[ArrayLike, "*shape"], sigma: Float[ArrayLike, "..."] | float) -> Float[Array, "*shape"]:
+        return sigma_data * unit(x / sigma_data, sigma / sigma_data)
+
+    return denoise
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a call of `generate` did.
+
+    Attributes:
+      directory: of the dataset.
+      samples: in this worker's share.
+      made: new samples.
+      found: samples that were complete before.
+      rejected: attempts at the new samples that failed a check.
+      refused: samples of the share of which every attempt failed.
+      seconds: wall-clock time of the draws.
+    """
+
+    directory: Path
+    samples: int
+    made: int
+    found: int
+    rejected: int
+    refused: int
+    seconds: float
+
+    def table(self) -> str:
+        """A short table for people."""
+        rate = 3600 * self.made / self.seconds if self.seconds > 0 else 0.0
+        rows = [
+            ("made", f"{self.made} of {self.samples} ({self.found} were there)"),
+            ("rejected attempts", str(self.rejected)),
+            ("refused samples", str(self.refused)),
+            ("rate", f"{rate:.3g} samples an hour"),
+            ("dataset", str(self.directory)),
+        ]
+        return "\n".join(f"{name:<18} {value}" for name, value in rows)
+
+
+def generate(
+    directory: str | Path,
+    *,
+    priors: Mapping[str, Prior],
+    shape: tuple[int, int, int],
+    covariances: int,
+    repeats: int,
+    seed: int,
+    steps: int = 25,
+    skip: int = 12,
+    churn: Churn | None = EDM_CHURN,
+    mixtures: int = 4,
+    bounds: str | Bounds | None = None,
+    origins: Mapping[str, Float[ArrayLike, " h"]] | None = None,
+    means: Mapping[str, Float[ArrayLike, " h"]] | None = None,
+    sources: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+    attempts: int = 5,
+    dtype: str = "float32",
+    worker: int = 0,
+    workers: int = 1,
+) -> Summary:
+    """Makes this worker's share of a dataset; samples that are complete are skipped, so a second call resumes.
+
+    Args:
+      directory: of the dataset, see `data.store`.
+      priors: local models by name, all in one representation; their order is part of the design.
+      shape: grid of the volumes.
+      covariances: G, number of MOSM parameter sets; the design is a function of the seed.
+      repeats: R.
+      seed: of the dataset.
+      steps: N of the noise schedule.
+      skip: steps left out at the noisy end.
+      churn: fresh noise a step.
+      mixtures: Q of the MOSM kernel.
+      bounds: of the MOSM parameters; by default the preset of the representation.
+      origins: per prior, the channel means that were subtracted from its training data: the prior works about this
+        origin, the stored volumes include it. Zero where missing.
+      means: per prior, channel means of the stored volumes; the origin where missing.
+      sources: per prior, a sentence for the data card on what it was trained on.
+      limits: feasibility of a volume.
+      attempts: a volume that fails a check is drawn again, at most so many times in all.
+      dtype: of the store.
+      worker: number of this worker.
+      workers: number of workers; each makes a contiguous range of samples, and none needs to know of the others.
+
+    Returns:
+      What was done. The folder's README.md and dataset.json are rewritten from the data.
+
+    Raises:
+      ValueError: arguments that do not fit together.
+      DataError: the folder holds another dataset; the field that differs is named.
+      FloatingPointError: a draw is not finite; names sample, seed and attempt.
+      RuntimeError: `MOST_REFUSALS_IN_A_ROW` samples failed one after the other.
+    """
+    limits = Limits() if limits is None else limits
+    name, channels = _one_representation(priors, shape, steps, skip, attempts)
+    plan = Plan(seed=seed, covariances=covariances, models=len(priors), repeats=repeats)
+    mine = share(plan.samples, worker, workers)
+    box = _bounds(bounds, name)
+    locals_ = _local_models(priors, channels, origins or {}, means or {}, sources or {})
+    parameters, report = design(seed, covariances, mixtures=mixtures, channels=channels, bounds=box)
+    settings = {
+        **plan._asdict(),
+        "steps": steps,
+        "skip": skip,
+        "churn": None if churn is None else churn._asdict(),
+        "mixtures": mixtures,
+        "bounds": dataclasses.asdict(box),
+        "design": dataclasses.asdict(report),
+        "representation": name,
+        "limits": limits._asdict(),
+        "attempts": attempts,
+        "local_models": [local.account for local in locals_],
+    }
+    store = stores.create(
+        directory, samples=plan.samples, shape=shape, channels=channels, settings=settings, dtype=dtype
+    )
+
+    done, refused = set(stores.completed(store, mine)), set(stores.refused(store, mine))
+    found, made, rejected, in_a_row = len(done), 0, 0, 0
+    progress = Progress("generate", len(mine), start=len(done | refused))
+    began = time.perf_counter()
+    for index in mine:
+        if index in done or index in refused:
+            continue
+        parts = ingredients(plan, index)
+        local = locals_[parts.model]
+        mosm = jax.tree.map(lambda leaf, row=parts.covariance: leaf[row], parameters)
+        failures: list[dict[str, Any]] = []
+        for attempt in range(attempts):
+            key = sample_key(parts.seed, attempt)
+            field = _volume(key, local, mosm, shape, steps, skip, churn)
+            if not np.isfinite(field).all():
+                raise FloatingPointError(
+                    f"sample {index}: the draw is not finite (seed {seed}, attempt {attempt}, covariance "
+                    f"{parts.covariance}, local model {local.name!r})"
+                )
+            checks, rejection = check(field, name, limits)
+            if rejection is None:
+                break
+            failures.append({"attempt": attempt, **rejection._asdict(), "checks": checks})
+        record = {
+            "seed": seed,
+            "covariance": parts.covariance,
+            "local_model": local.name,
+            "repeat": parts.repeat,
+            "rejected": failures,
+            "mosm": {part.name: _listed(getattr(mosm, part.name)) for part in dataclasses.fields(mosm)},
+            "made_with": _versions(),
+        }
+        rejected += len(failures)
+        if len(failures) == attempts:
+            stores.write_refusal(store, index, record)
+            refused.add(index)
+            in_a_row += 1
+            if in_a_row == MOST_REFUSALS_IN_A_ROW:
+                raise RuntimeError(
+                    f"{in_a_row} samples in a row refused after {attempts} attempts each, the last, {index}, because: "
+                    f"{failures[-1]['reason']}; {store.refusal(index)} has the numbers"
+                )
+        else:
+            statistics = {"mean": _listed(field.mean((0, 1, 2))), "std": _listed(field.std((0, 1, 2)))}
+            stores.write_sample(
+                store, index, field, {**record, "attempt": len(failures), "checks": checks, "channels": statistics}
+            )
+            made += 1
+            in_a_row = 0
+        progress.update(found + made + len(refused), rejected=str(rejected))
+    progress.close()
+    seconds = time.perf_counter() - began
+    write_card(store)
+    return Summary(store.directory, len(mine), made, found, rejected, len(refused), seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class _LocalModel:
+    """A prior with its place in the dataset: origin, target mean about that origin, and its entry in the settings."""
+
+    name: str
+    prior: Prior
+    origin: np.ndarray
+    mean: np.ndarray
+    account: dict[str, Any]
+
+
+def _local_models(
+    priors: Mapping[str, Prior],
+    channels: int,
+    origins: Mapping[str, Float[ArrayLike, " h"]],
+    means: Mapping[str, Float[ArrayLike, " h"]],
+    sources: Mapping[str, str],
+) -> list[_LocalModel]:
+    for argument, given in (("origins", origins), ("means", means), ("sources", sources)):
+        if given.keys() - priors.keys():
+            raise ValueError(f"{argument}: found {sorted(given)}, accepted are names of priors: {list(priors)}")
+    models = []
+    for name, prior in priors.items():
+        origin = np.asarray(origins.get(name, np.zeros(channels)), np.float32)
+        mean = np.asarray(means.get(name, origin), np.float32)
+        if origin.shape != (channels,) or mean.shape != (channels,):
+            raise ValueError(
+                f"origin and mean of {name!r}: shapes {origin.shape}, {mean.shape}, accepted ({channels},)"
+            )
+        account = {
+            "name": name,
+            "source": sources.get(name, "not stated"),
+            "sha256": _fingerprint(prior.params),
+            "parameters": unet3d.parameter_count(prior.params),
+            "sigma_data": float(prior.sigma_data),
+            "network": dataclasses.asdict(prior.network),
+            "origin": origin.tolist(),
+            "mean": mean.tolist(),
+        }
+        models.append(_LocalModel(name, prior, origin, mean - origin, account))
+    return models
+
+
+def _volume(
+    key: Key,
+    local: _LocalModel,
+    mosm: MosmParams,
+    shape: tuple[int, int, int],
+    steps: int,
+    skip: int,
+    churn: Churn | None,
+) -> np.ndarray:
+    prior = local.prior
+    sigma_data, mean = jnp.asarray(prior.sigma_data, jnp.float32), jnp.asarray(local.mean)
+    field = _compiled_lgd(key, prior.network, prior.params, sigma_data, mosm, mean, shape, steps, skip, churn)
+    return np.asarray(field) + local.origin
+
+
+def _one_representation(
+    priors: Mapping[str, Prior], shape: tuple[int, int, int], steps: int, skip: int, attempts: int
+) -> tuple[str, int]:
+    """Name and channels of the representation that all priors share, once all arguments are found to fit."""
+    names = sorted({prior.representation for prior in priors.values()})
+    if len(names) != 1:
+        raise ValueError(f"priors: found the representations {names}, accepted is at least one prior, all of one")
+    channels = representation.get(names[0]).channels
+    for name, prior in priors.items():
+        if prior.network.channels != channels:
+            raise ValueError(f"prior {name!r}: {prior.network.channels} channels, {names[0]} has {channels}")
+        if any(side % prior.network.stride for side in shape):
+            raise ValueError(f"shape {shape}: each side must be a multiple of {prior.network.stride} for {name!r}")
+    if not 0 < skip < steps:
+        raise ValueError(f"skip = {skip}: accepted is 0 < skip < steps = {steps}; the draw starts from a field")
+    if attempts < 1:
+        raise ValueError(f"attempts = {attempts}: accepted is at least 1")
+    return names[0], channels
+
+
+def _bounds(bounds: str | Bounds | None, name: str) -> Bounds:
+    if isinstance(bounds, Bounds):
+        return bounds
+    preset = BOUNDS.get(name) if bounds is None else bounds
+    if preset is None or preset not in PRESETS:
+        raise ValueError(f"bounds: found {bounds!r} for {name}, accepted are {sorted(PRESETS)} or a Bounds")
+    return PRESETS[preset]
+
+
+def _fingerprint(params: Params) -> str:
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "polymicros_jax": importlib.metadata.version("polymicros-jax"),
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def _listed(values: ArrayLike | int) -> Any:
+    return np.asarray(values).tolist()
