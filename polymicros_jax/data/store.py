@@ -380,7 +380,7 @@ def _read_header(directory: Path) -> dict[str, Any]:
 def _first_difference(found: Any, asked: Any, field: str = "") -> tuple[str, str, str] | None:
     """Path and both values of the first entry in which two JSON values differ."""
     if isinstance(found, dict) and isinstance(asked, dict):
-        for name in sorted(found.keys() | asked.keys()):
+        for name in dict.fromkeys((*asked, *found)):  # inputs come before what follows from them
             inner = f"{field}.{name}" if field else name
             if name not in found or name not in asked:
                 return inner, repr(found.get(name, "absent")), repr(asked.get(name, "absent"))
