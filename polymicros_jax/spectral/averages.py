@@ -19,8 +19,8 @@ from polymicros_jax.types import ArrayLike
 def radial_average(
     f: Float[ArrayLike, "*n h h"],
     *,
-    spacing: Sequence[float] | None = None,
-    width: float | None = None,
+    spacing: Sequence[float | int] | None = None,
+    width: float | int | None = None,
     weights: Float[ArrayLike, "*n"] | None = None,
 ) -> tuple[Float[np.ndarray, " r"], Float[Array, "r h h"]]:
     """Average over shells of equal distance.
@@ -44,11 +44,11 @@ def radial_average(
 
 def directional_average(
     f: Float[ArrayLike, "*n h h"],
-    direction: Sequence[float],
+    direction: Sequence[float | int],
     *,
     half_angle: float = math.radians(15),
-    spacing: Sequence[float] | None = None,
-    width: float | None = None,
+    spacing: Sequence[float | int] | None = None,
+    width: float | int | None = None,
     weights: Float[ArrayLike, "*n"] | None = None,
 ) -> tuple[Float[np.ndarray, " r"], Float[Array, "r h h"]]:
     """Average over shells within a cone around `direction` (one-sided: cross-correlations differ between r and -r).
@@ -81,8 +81,8 @@ def coherence_length(
     covariances: Float[ArrayLike, "*n h h"],
     *,
     threshold: float = math.exp(-1),
-    spacing: Sequence[float] | None = None,
-    direction: Sequence[float] | None = None,
+    spacing: Sequence[float | int] | None = None,
+    direction: Sequence[float | int] | None = None,
     half_angle: float = math.radians(15),
 ) -> Float[Array, " h"]:
     """Distance at which each channel's autocovariance, averaged over shells, first falls to `threshold` of its
@@ -122,14 +122,14 @@ def _carry_forward(profile: Float[Array, "r h"]) -> Float[Array, "r h"]:
     return jax.lax.scan(step, profile[0], profile)[1]
 
 
-def _edges(dimensions: int, spacing: Sequence[float] | None) -> np.ndarray:
+def _edges(dimensions: int, spacing: Sequence[float | int] | None) -> np.ndarray:
     edges = np.ones(dimensions) if spacing is None else np.asarray(spacing, float)
     if edges.shape != (dimensions,) or np.any(edges <= 0):
         raise ValueError(f"spacing: found {spacing}; accepted are {dimensions} positive edge lengths")
     return edges
 
 
-def _lag_vectors(shape: tuple[int, ...], spacing: Sequence[float] | None) -> np.ndarray:
+def _lag_vectors(shape: tuple[int, ...], spacing: Sequence[float | int] | None) -> np.ndarray:
     axes = [grid.integer_lags(n) * edge for n, edge in zip(shape, _edges(len(shape), spacing), strict=True)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1)
 
@@ -138,8 +138,8 @@ def _shell_average(
     f: Array,
     vectors: np.ndarray,
     inside: np.ndarray,
-    spacing: Sequence[float] | None,
-    width: float | None,
+    spacing: Sequence[float | int] | None,
+    width: float | int | None,
     weights: ArrayLike | None,
 ) -> tuple[np.ndarray, Array]:
     shape = f.shape[:-2]

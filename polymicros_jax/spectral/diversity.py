@@ -9,6 +9,7 @@ kept directions hold.
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +36,11 @@ class StreamingPca:
         squared_sum: sum of squared distances from the mean over **all** directions, kept and dropped; a scalar.
     """
 
-    count: jax.Array
-    mean: jax.Array
-    components: jax.Array
-    singular_values: jax.Array
-    squared_sum: jax.Array
+    count: Any
+    mean: Any
+    components: Any
+    singular_values: Any
+    squared_sum: Any
 
 
 def features(statistics: PyTree[Float[ArrayLike, "..."]]) -> Float[Array, " features"]:

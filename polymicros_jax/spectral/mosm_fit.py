@@ -68,7 +68,7 @@ def fit(
     if not bool((jnp.diagonal(zero) > 0).all()):
         raise ValueError("covariances: a channel has no variance at zero lag (index 0); nothing to fit")
     keys = jax.random.split(jax.random.key(seed), starts)
-    free, best, history = jax.lax.map(lambda key: _descend(key, target, mixtures, steps, learning_rate), keys)
+    free, best, history = _descend_all(keys, target, mixtures, steps, learning_rate)
     chosen = int(jnp.argmin(best))
     params = with_band(_constrained(jax.tree.map(lambda leaf: leaf[chosen], free)))
     return MosmFit(params=params, error=best[chosen], history=history[chosen])
@@ -80,6 +80,13 @@ def relative_error(params: MosmParams, covariances: Float[ArrayLike, "*n h h"]) 
 
 
 @partial(jax.jit, static_argnames=("mixtures", "steps", "learning_rate"))
+def _descend_all(
+    keys: Array, target: Array, mixtures: int, steps: int, learning_rate: float
+) -> tuple[dict[str, Array], Array, Array]:
+    """All starts, one after the other: side by side they would hold as many copies of the covariances."""
+    return jax.lax.map(lambda key: _descend(key, target, mixtures, steps, learning_rate), keys)
+
+
 def _descend(
     key: Array, target: Array, mixtures: int, steps: int, learning_rate: float
 ) -> tuple[dict[str, Array], Array, Array]:

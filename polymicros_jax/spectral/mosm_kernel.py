@@ -16,6 +16,7 @@ Sign: ``covariance[r, b, g] = k_bg(r) = E[m^b(s) m^g(s + r)]``, Eq. 2 read with 
 import dataclasses
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,9 @@ from polymicros_jax.types import ArrayLike
 IMAGES = 3
 """Periodic images summed on either side: the first one left out is ``exp(-A (6 pi - 1)^2 / 2)``, 1e-14 even at A = 0.2.
 """
+
+Leaf = Any
+"""An array, or the placeholder that JAX puts in its place while it lowers a function."""
 
 DENSITY_FLOOR = 1e-12
 """Spectral density, relative to a mixture's peak, below which wavenumbers are left out of a draw."""
@@ -54,11 +58,11 @@ class MosmParams:
             computes it.
     """
 
-    weight: jax.Array
-    mean: jax.Array
-    variance: jax.Array
-    delay: jax.Array
-    phase: jax.Array
+    weight: Leaf
+    mean: Leaf
+    variance: Leaf
+    delay: Leaf
+    phase: Leaf
     band: int = 48
 
 

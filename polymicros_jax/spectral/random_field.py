@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from polymicros_jax.spectral import grid
-from polymicros_jax.spectral.mosm_kernel import MosmParams, amplitude_filters
+from polymicros_jax.spectral.mosm_kernel import Leaf, MosmParams, amplitude_filters
 from polymicros_jax.types import ArrayLike, Key
 
 HERMITIAN_TOLERANCE = 1e-4
@@ -96,8 +96,8 @@ class SpectralFactor:
         shape: number of voxels along each axis (static).
     """
 
-    root: jax.Array
-    clipped_share: jax.Array
+    root: Leaf
+    clipped_share: Leaf
     shape: tuple[int, ...]
 
 
@@ -185,7 +185,7 @@ def sample_reference_row(
     return m if mean is None else m + jnp.broadcast_to(jnp.asarray(mean, m.dtype), m.shape)
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="epsilon")
 def _sample_reference_row(key: Key, row: Float[Array, "*n h"], epsilon: float) -> Array:
     shape = row.shape[:-1]
     axes = tuple(range(len(shape)))

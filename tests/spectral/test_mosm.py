@@ -63,7 +63,10 @@ def test_image_sum_equals_the_density_at_integer_wavenumbers(x64, bounds):
 def test_every_design_draw_is_positive_semi_definite_and_the_printed_kernel_is_not():
     params = mosm.sample_params(0, 1000)
     covariance = jax.jit(lambda p: mosm.covariance(p, (12, 12, 12)))
-    take = lambda i: jax.tree.map(lambda leaf: leaf[i], params)  # noqa: E731
+
+    def take(i):
+        return jax.tree.map(lambda leaf: leaf[i], params)
+
     ratios = [oracle.smallest_eigenvalue_ratio(covariance(take(i))) for i in range(1000)]
     assert min(ratios) > -1e-6
     # Negative control: Eq. 14 as printed, same parameters.
@@ -95,7 +98,10 @@ def test_delay_moves_the_cross_correlation_peak(x64):
     shape = (16, 8, 8)
     delay = np.zeros((1, 2, 3))
     delay[0, 1, 0] = 2 * np.pi / 16 * 3
-    flat = lambda value: jnp.full((1, 2, 3), value)  # noqa: E731
+
+    def flat(value):
+        return jnp.full((1, 2, 3), value)
+
     params = mosm.MosmParams(jnp.ones((1, 2)), flat(0.0), flat(4.0), jnp.asarray(delay), jnp.zeros((1, 2)))
     C = np.asarray(mosm.covariance(params, shape))
     assert np.unravel_index(C[..., 0, 1].argmax(), shape) == (3, 0, 0)
@@ -104,10 +110,16 @@ def test_delay_moves_the_cross_correlation_peak(x64):
 
 def test_covariance_is_differentiable_and_maps(x64):
     params = one(dtype=jnp.float64)
-    loss = lambda p: jnp.sum(mosm.covariance(p, (5, 4, 3)) ** 2)  # noqa: E731
+
+    def loss(p):
+        return jnp.sum(mosm.covariance(p, (5, 4, 3)) ** 2)
+
     gradient = jax.grad(loss)(params)
     direction = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape), params)
-    moved = lambda h: jax.tree.map(lambda a, d: a + h * d, params, direction)  # noqa: E731
+
+    def moved(h):
+        return jax.tree.map(lambda a, d: a + h * d, params, direction)
+
     slope = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
     # Weights are 0.02, so a step of 1e-6 is 5e-5 of them: an error of its square, 3e-9, and round-off of 1e-10.
     numeric = (loss(moved(1e-6)) - loss(moved(-1e-6))) / 2e-6
@@ -167,7 +179,7 @@ def test_block_is_a_latin_hypercube():
 def test_presets_give_the_deviation_of_their_representation(bounds, deviation):
     params = mosm.sample_params(1, 100, bounds=bounds)
     zero = jax.vmap(lambda p: jnp.diagonal(mosm.kernel(p, jnp.zeros(3))))(params)
-    # The mean variance over 100 sets of 3 or 9 channels scatters by about 3 % of itself; rejection takes off a little more.
+    # The mean variance over 100 sets of 3 or 9 channels scatters by 3 % of itself; rejection takes off a little more.
     assert float(jnp.sqrt(zero.mean())) == pytest.approx(deviation, rel=0.06)
 
 

@@ -1,0 +1,90 @@
+"""Radial and directional averages and the coherence length against functions whose averages are known."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from polymicros_jax.spectral import averages, grid
+
+
+def distances(shape, spacing):
+    axes = [grid.integer_lags(n) * edge for n, edge in zip(shape, spacing, strict=True)]
+    return np.sqrt(sum(x**2 for x in np.meshgrid(*axes, indexing="ij")))
+
+
+def as_pairs(f):
+    return jnp.asarray(f, jnp.float32)[..., None, None]
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 7), (12, 9)])
+def test_radial_average_matches_a_loop(shape):
+    f = np.random.default_rng(0).normal(size=(*shape, 2, 2)).astype(np.float32)
+    radii, got = averages.radial_average(f)
+    distance = distances(shape, [1] * len(shape))
+    assert len(radii) == min(shape) // 2 + 1
+    for radius, value in zip(radii, got, strict=True):
+        shell = np.rint(distance) == radius
+        np.testing.assert_allclose(value, f[shell].mean(0), atol=1e-6)
+    np.testing.assert_array_equal(got[0], f[(0,) * len(shape)])
+
+
+def test_missing_lags_and_weights():
+    f = np.ones((8, 8), np.float32)
+    f[1, 0], f[0, 1] = np.nan, 3.0
+    # Shell 1 holds (+-1, 0), (0, +-1) and (+-1, +-1), eight lags; one is missing, one is 3.
+    _, got = averages.radial_average(as_pairs(f))
+    assert float(got[1, 0, 0]) == pytest.approx((6 + 3) / 7)
+    weights = np.ones((8, 8), np.float32)
+    weights[0, 1] = 6
+    _, got = averages.radial_average(as_pairs(f), weights=weights)
+    assert float(got[1, 0, 0]) == pytest.approx((6 + 3 * 6) / 12)
+
+
+def test_spacing_is_a_unit_of_length():
+    spacing = (0.5, 1.0, 0.5)
+    distance = distances((16, 8, 16), spacing)
+    radii, got = averages.radial_average(as_pairs(distance), spacing=spacing, width=0.5)
+    # A shell of width 0.5 averages distances that are within 0.25 of its radius.
+    np.testing.assert_allclose(got[:, 0, 0], radii, atol=0.25)
+    with pytest.raises(ValueError, match="spacing"):
+        averages.radial_average(as_pairs(distance), spacing=(1.0, 1.0))
+
+
+def test_directional_average_is_one_sided():
+    """A function odd along x and flat along y: +x and -x see opposite signs, y sees none."""
+    x = np.broadcast_to(grid.integer_lags(15)[:, None, None].astype(float), (15, 15, 15))
+    for direction, sign in [((1, 0, 0), 1), ((-2, 0, 0), -1), ((0, 1, 0), 0)]:
+        radii, got = averages.directional_average(as_pairs(x), direction, half_angle=math.radians(5))
+        np.testing.assert_allclose(got[:, 0, 0], sign * radii, atol=1e-6)
+    with pytest.raises(ValueError, match="direction"):
+        averages.directional_average(as_pairs(x), (0, 0, 0))
+
+
+def test_coherence_length_of_known_decays():
+    """exp(-r / L) falls to 1/e at L; anisotropic decay has its own length along each axis."""
+    distance = distances((48, 48, 48), (1, 1, 1))
+    two = np.zeros((48, 48, 48, 2, 2))
+    for b, length in enumerate([4.0, 9.0]):
+        two[..., b, b] = np.exp(-distance / length)
+    got = averages.coherence_length(jnp.asarray(two, jnp.float32))
+    # Shells are one voxel thick and interpolated linearly: error below a tenth of a voxel for these curvatures.
+    np.testing.assert_allclose(got, [4.0, 9.0], atol=0.1)
+    axes = np.meshgrid(*[np.abs(grid.integer_lags(n)) for n in (48, 32, 24)], indexing="ij")
+    f = as_pairs(np.exp(-(axes[0] / 8 + axes[1] / 4 + axes[2] / 2)))
+    lengths = [
+        float(averages.coherence_length(f, direction=d, half_angle=0.01)[0]) for d in [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    ]
+    np.testing.assert_allclose(lengths, [8, 4, 2], atol=1e-3)
+
+
+def test_coherence_that_never_decays_is_infinite():
+    assert np.isinf(averages.coherence_length(jnp.ones((8, 8, 8, 1, 1)))).all()
+
+
+def test_empty_shells_are_bridged():
+    """Along a diagonal of whole voxels some shells hold no lag; the crossing does not see NaN."""
+    profile = jnp.asarray([1.0, np.nan, 0.6, 0.2])[:, None]
+    got = averages.crossing(np.arange(4.0), profile, 0.4)
+    np.testing.assert_allclose(got, [2.5], rtol=1e-6)
