@@ -1,6 +1,6 @@
 """EDM preconditioning: from a raw network to a denoiser (Karras et al. 2022, Table 1; PolyMicros App. A.7)."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from polymicros_jax.types import ArrayLike
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """Estimates the clean field from a noisy one."""
 
@@ -16,6 +17,7 @@ class Denoiser(Protocol):
         ...
 
 
+@runtime_checkable
 class Network(Protocol):
     """A raw network F(x, c_noise)."""
 

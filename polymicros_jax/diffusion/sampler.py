@@ -38,6 +38,7 @@ def sample(
     skip: int = 0,
     condition: Projection | None = None,
     churn: Churn | None = EDM_CHURN,
+    repeats: int = 1,
 ) -> Float[Array, "*shape"]:
     """Draws a field from the prior that ``denoise`` represents, optionally conditioned.
 
@@ -50,24 +51,29 @@ def sample(
         ``sigmas[skip]``.
       condition: projection applied to the state **after** each step, as in Alg. 2.
       churn: fresh noise per step; None gives the deterministic solver.
+      repeats: times each step but the last is taken, going back by fresh noise in between: the resampling of RePaint
+        (Lugmayr et al. 2022), which lets the rest of the field agree with what ``condition`` imposed. Costs as many
+        times the evaluations.
 
     Returns:
       The draw, of the shape of ``init``.
 
     Raises:
-      ValueError: ``skip`` outside ``0 <= skip < N``.
+      ValueError: ``skip`` outside ``0 <= skip < N``, or ``repeats`` below 1.
     """
     init, sigmas = jnp.asarray(init), jnp.asarray(sigmas)
     steps = sigmas.shape[0] - 1
     if not 0 <= skip < steps:
         raise ValueError(f"skip = {skip}: accepted is 0 <= skip < {steps}, the number of steps")
+    if repeats < 1:
+        raise ValueError(f"repeats = {repeats}: each step is taken at least once")
     sigmas = sigmas.astype(init.dtype)
     init_key, loop_key = jax.random.split(key)
     start = sigmas[skip] * jax.random.normal(init_key, init.shape, init.dtype)
     x = start if skip == 0 else init + start
 
-    def churned(x: Array, index: Array, sigma: Array) -> tuple[Array, Array, Key]:
-        noise_key, condition_key = jax.random.split(jax.random.fold_in(loop_key, index))
+    def churned(x: Array, step_key: Key, sigma: Array) -> tuple[Array, Array, Key]:
+        noise_key, condition_key = jax.random.split(step_key)
         if churn is None:
             return x, sigma, condition_key
         raised = sigma * (1.0 + churn.gamma(sigma, steps))
@@ -79,18 +85,29 @@ def sample(
             return x
         return condition(x, Step(index=index, count=jnp.asarray(steps), sigma=sigma, key=condition_key))
 
-    def heun_step(x: Array, index: Array) -> tuple[Array, None]:
+    def heun_step(x: Array, index: Array, step_key: Key) -> Array:
         now, after = sigmas[index], sigmas[index + 1]
-        x_hat, raised, condition_key = churned(x, index, now)
+        x_hat, raised, condition_key = churned(x, step_key, now)
         slope = (x_hat - denoise(x_hat, raised)) / raised
         euler = x_hat + (after - raised) * slope
         end_slope = (euler - denoise(euler, after)) / after
         x = x_hat + (after - raised) * 0.5 * (slope + end_slope)
-        return conditioned(x, index, after, condition_key), None
+        return conditioned(x, index, after, condition_key)
 
-    x, _ = lax.scan(heun_step, x, jnp.arange(skip, steps - 1))
+    def repeated_step(x: Array, index: Array) -> tuple[Array, None]:
+        step_key = jax.random.fold_in(loop_key, index)
+        x = heun_step(x, index, step_key)
+
+        def again(x: Array, number: Array) -> tuple[Array, None]:
+            back_key, repeat_key = jax.random.split(jax.random.fold_in(step_key, number))
+            rise = jnp.sqrt(sigmas[index] ** 2 - sigmas[index + 1] ** 2)
+            return heun_step(x + rise * jax.random.normal(back_key, x.shape, x.dtype), index, repeat_key), None
+
+        return (x if repeats == 1 else lax.scan(again, x, jnp.arange(1, repeats))[0]), None
+
+    x, _ = lax.scan(repeated_step, x, jnp.arange(skip, steps - 1))
     # The step to sigma = 0 is the denoiser itself. It stands outside the scan because the second slope divides by the
     # noise level: a `where` inside would leave NaN in the gradient.
     last = jnp.asarray(steps - 1)
-    x_hat, raised, condition_key = churned(x, last, sigmas[steps - 1])
+    x_hat, raised, condition_key = churned(x, jax.random.fold_in(loop_key, last), sigmas[steps - 1])
     return conditioned(denoise(x_hat, raised), last, sigmas[steps], condition_key)
