@@ -5,7 +5,11 @@
 Prints seconds and ratios; the aim is a ratio of at least 5 for both. `benchmarks/decode.py` times encode and decode,
 which orix does not have.
 
-Last result: not yet recorded on a quiet machine.
+Last result (two busy cores, jax 0.10.2, orix 0.15, --voxels 200000):
+
+    432 disorientation: 0.012 s, orix 3.59 s for 200000 voxels: 307 times faster
+    432 IPF colours: 0.104 s, orix 2.82 s for 200000 voxels: 27 times faster
+    622 disorientation: 0.004 s, orix 1.57 s for 200000 voxels: 405 times faster
 """
 
 import argparse
