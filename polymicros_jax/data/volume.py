@@ -9,7 +9,7 @@ import dataclasses
 import json
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ _DAMAGE = (
 NPZ_FORMAT = "polymicros_jax.OrientationVolume/1"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class OrientationVolume:
     """Orientations on a regular grid, with the mask of voxels that were observed.
 
@@ -67,55 +67,65 @@ class OrientationVolume:
     phase: np.ndarray
     mask: np.ndarray
     spacing: tuple[float, float, float]
-    symmetry: str | tuple[str, ...] = "432"
-    frame: str = "none"
-    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
-    fields: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    symmetry: str | tuple[str, ...]
+    frame: str
+    provenance: dict[str, Any]
+    fields: dict[str, np.ndarray]
 
-    def __post_init__(self) -> None:
-        """Checks the arrays against each other and brings them to their documented types."""
-        mask = np.asarray(self.mask, dtype=bool)
-        q = np.array(self.quaternions, dtype=np.float32)
-        if mask.ndim != 3 or 0 in mask.shape:
-            raise DataError(f"mask: found shape {mask.shape}, accepted is (nx, ny, nz) with at least one voxel")
-        if q.shape != (*mask.shape, 4):
-            raise DataError(
-                f"quaternions: found shape {q.shape}, accepted is {(*mask.shape, 4)}, the mask's shape and 4"
-            )
-        phase = np.asarray(self.phase, dtype=np.int32)
-        if phase.shape != mask.shape:
-            raise DataError(f"phase: found shape {phase.shape}, accepted is the mask's, {mask.shape}")
+    def __init__(
+        self,
+        quaternions: ArrayLike,
+        phase: ArrayLike,
+        mask: ArrayLike,
+        spacing: Sequence[float | int],
+        symmetry: str | Sequence[str] = "432",
+        frame: str = "none",
+        provenance: Mapping[str, Any] | None = None,
+        fields: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
+        """Checks the arrays, which may be on a device, against each other and brings them to their documented types."""
+        seen = np.asarray(mask, dtype=bool)
+        if seen.ndim != 3 or 0 in seen.shape:
+            raise DataError(f"mask: found shape {seen.shape}, accepted is (nx, ny, nz) with at least one voxel")
+        q = np.array(quaternions, dtype=np.float32)
+        if q.shape != (*seen.shape, 4):
+            raise DataError(f"quaternions: found shape {q.shape}, accepted is {(*seen.shape, 4)}, the mask's and 4")
+        numbers = np.asarray(phase, dtype=np.int32)
+        if numbers.shape != seen.shape:
+            raise DataError(f"phase: found shape {numbers.shape}, accepted is the mask's, {seen.shape}")
         # float32 Euler angles of a few turns give norms within 1e-6; 1e-3 catches only what is no rotation at all.
-        norms = np.linalg.norm(q[mask], axis=-1)
+        norms = np.linalg.norm(q[seen], axis=-1)
         if not np.all(np.abs(norms - 1) < 1e-3):
             worst = norms[np.argmax(np.abs(np.nan_to_num(norms, nan=np.inf) - 1))]
             raise DataError(f"quaternions: found norm {worst} in an observed voxel, accepted is 1")
-        q[~mask] = (1.0, 0.0, 0.0, 0.0)
-        spacing = tuple(float(h) for h in self.spacing)
-        if len(spacing) != 3 or not all(np.isfinite(h) and h > 0 for h in spacing):
-            raise DataError(f"spacing: found {self.spacing}, accepted are three positive lengths in micrometres")
-        groups = (self.symmetry,) if isinstance(self.symmetry, str) else tuple(self.symmetry)
+        q[~seen] = (1.0, 0.0, 0.0, 0.0)
+        edges = tuple(float(h) for h in spacing)
+        if len(edges) != 3 or not all(np.isfinite(h) and h > 0 for h in edges):
+            raise DataError(f"spacing: found {spacing}, accepted are three positive lengths in micrometres")
+        groups = (symmetry,) if isinstance(symmetry, str) else tuple(symmetry)
         for group in groups:
             if group not in LAUE_GROUPS:
                 raise DataError(f"symmetry: found {group!r}, accepted are {', '.join(LAUE_GROUPS)}")
-        if not isinstance(self.symmetry, str) and mask.any():
-            lowest, highest = phase[mask].min(), phase[mask].max()
+        if not isinstance(symmetry, str) and seen.any():
+            lowest, highest = numbers[seen].min(), numbers[seen].max()
             if lowest < 1 or highest > len(groups):
-                raise DataError(
-                    f"phase: found {lowest} to {highest} in observed voxels, accepted are 1 to {len(groups)}"
-                )
-        for name, values in self.fields.items():
-            if np.shape(values)[:3] != mask.shape:
-                raise DataError(f"fields[{name!r}]: found shape {np.shape(values)}, accepted starts with {mask.shape}")
-        coerced = {
+                found = f"{lowest} to {highest}"
+                raise DataError(f"phase: found {found} in observed voxels, accepted are 1 to {len(groups)}")
+        extra = {name: np.asarray(array) for name, array in (fields or {}).items()}
+        for name, array in extra.items():
+            if array.shape[:3] != seen.shape:
+                raise DataError(f"fields[{name!r}]: found shape {array.shape}, accepted starts with {seen.shape}")
+        values: dict[str, Any] = {
             "quaternions": q,
-            "phase": phase,
-            "mask": mask,
-            "spacing": spacing,
+            "phase": numbers,
+            "mask": seen,
+            "spacing": edges,
             "symmetry": groups[0] if len(set(groups)) == 1 else groups,
-            "fields": {name: np.asarray(values) for name, values in self.fields.items()},
+            "frame": frame,
+            "provenance": dict(provenance or {}),
+            "fields": extra,
         }
-        for name, value in coerced.items():
+        for name, value in values.items():
             object.__setattr__(self, name, value)
 
     @property

@@ -72,7 +72,7 @@ def test_vtk_reads_every_cell_array_in_its_place(tmp_path: Path) -> None:
     volume = with_holes(grains())
     rng = np.random.default_rng(0)
     extra = {
-        "ipf_z": rng.integers(0, 256, (*volume.shape, 3), dtype=np.uint8),
+        "spread": rng.integers(0, 256, (*volume.shape, 3), dtype=np.uint8),
         "error_degrees": rng.random(volume.shape),
         'number <&">': np.arange(60, dtype=np.int64).reshape(volume.shape),
     }
@@ -87,6 +87,24 @@ def test_vtk_reads_every_cell_array_in_its_place(tmp_path: Path) -> None:
     euler = np.radians(cells["euler_degrees"].astype(np.float32))
     back = dataclasses.replace(volume, quaternions=np.asarray(quaternion.from_euler(euler)))
     assert far(back, volume) < DEGREES
+
+
+def test_ipf_colours_of_known_orientations(tmp_path: Path) -> None:
+    # Sample z along [001], [101] and [111]: the corners of the cubic key, red, green and blue; along c, red in the
+    # hexagonal key.
+    euler = np.radians([[0, 0, 0], [0, 45, 0], [0, 54.7356, 45], [30, 0, 0], [0, 90, 0]]).astype(np.float32)
+    volume = OrientationVolume(
+        quaternions=np.asarray(quaternion.from_euler(euler)).reshape(5, 1, 1, 4),
+        phase=np.array([1, 1, 1, 2, 1]).reshape(5, 1, 1),
+        mask=np.array([1, 1, 1, 1, 0], bool).reshape(5, 1, 1),
+        spacing=(1.0, 1.0, 1.0),
+        symmetry=("432", "622"),
+    )
+    _, _, cells = vtk_cells(export.write(volume, tmp_path / "a.vti"))
+    corners = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 0, 0], [0, 0, 0]]
+    # Within three of 255: the corner is a limit of the key, approached at the rate of the angle's rounding.
+    assert np.abs(cells["ipf_z"][:, 0, 0].astype(int) - corners).max() <= 3
+    assert cells["ipf_z"].dtype == np.uint8
 
 
 def test_vti_bytes_are_x_fastest_and_inline(tmp_path: Path) -> None:

@@ -66,6 +66,21 @@ def test_unobserved_voxels_are_the_identity_whatever_was_given() -> None:
     assert np.array_equal(made.quaternions[base.mask], base.quaternions[base.mask])
 
 
+def test_device_arrays_and_lists_are_accepted() -> None:
+    base = example()
+    made = OrientationVolume(
+        quaternions=jax.numpy.asarray(base.quaternions),
+        phase=jax.numpy.asarray(base.phase),
+        mask=jax.numpy.asarray(base.mask),
+        spacing=[0.5, 1, 2],
+        fields={"grain": jax.numpy.asarray(base.fields["grain"])},
+    )
+    assert isinstance(made.quaternions, np.ndarray)
+    assert made.spacing == (0.5, 1.0, 2.0)
+    assert np.array_equal(made.quaternions, base.quaternions)
+    assert isinstance(made.fields["grain"], np.ndarray)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -77,7 +92,7 @@ def test_unobserved_voxels_are_the_identity_whatever_was_given() -> None:
         ({"spacing": (1.0, 0.0, 1.0)}, "spacing: found"),
         ({"spacing": (1.0, np.nan, 1.0)}, "spacing: found"),
         ({"symmetry": "m-3m"}, "symmetry: found 'm-3m', accepted are 1, 2"),
-        ({"symmetry": ("432", "622"), "phase": np.full((4, 3, 2), 3)}, "phase: found 3"),
+        ({"symmetry": ("432", "622"), "phase": np.full((4, 3, 2), 3)}, "phase: found 3 to 3"),
         ({"fields": {"grain": np.zeros((4, 3))}}, "fields\\['grain'\\]"),
     ],
 )

@@ -7,19 +7,23 @@ import numpy as np
 
 from polymicros_jax.data.export.vti import write_vti
 from polymicros_jax.data.volume import OrientationVolume
-from polymicros_jax.orientation import quaternion
+from polymicros_jax.orientation import ipf, quaternion
 from polymicros_jax.types import ArrayLike
+
+COLOURED = ("432", "622")
+"""Groups that have an IPF colour key."""
 
 
 def write_paraview(volume: OrientationVolume, path: str | Path, cells: Mapping[str, ArrayLike] | None = None) -> Path:
-    """Writes quaternions, Euler angles in degrees, phase, mask, the volume's own fields and further cell arrays;
-    lengths in micrometres.
+    """Writes orientations, IPF colours along x, y and z, phase, mask, the volume's own fields and further cell arrays.
+
+    Orientations are written as quaternions and as Euler angles in degrees, lengths in micrometres.
 
     Args:
         volume: what to write.
         path: file, `.vti`.
-        cells: further arrays per voxel, ``(nx, ny, nz)`` or ``(nx, ny, nz, c)``: IPF colours (uint8), errors, spreads.
-            They win over arrays of the same name.
+        cells: further arrays per voxel, ``(nx, ny, nz)`` or ``(nx, ny, nz, c)``: errors, spreads. They win over arrays
+            of the same name.
 
     Raises:
         DataError: an array has another grid or a type that VTK does not have.
@@ -28,11 +32,28 @@ def write_paraview(volume: OrientationVolume, path: str | Path, cells: Mapping[s
     arrays: dict[str, ArrayLike] = {
         "quaternion": volume.quaternions,
         "euler_degrees": np.degrees(euler).astype(np.float32),
+        **{f"ipf_{axis}": ipf_colours(volume, axis) for axis in "xyz"},
         "phase": volume.phase,
         "observed": volume.mask,
         **volume.fields,
         **(cells or {}),
     }
-    return write_vti(
-        path, arrays, volume.spacing, comment="lengths in micrometres; quaternions Bunge passive (w, x, y, z)"
-    )
+    comment = "lengths in micrometres; quaternions Bunge passive (w, x, y, z)"
+    return write_vti(path, arrays, volume.spacing, comment=comment)
+
+
+def ipf_colours(volume: OrientationVolume, axis: str) -> np.ndarray:
+    """IPF colours along a sample axis, ``(nx, ny, nz, 3)`` uint8.
+
+    Black where nothing was observed and where no colour key exists for the phase.
+    """
+    colours = np.zeros((*volume.shape, 3), dtype=np.uint8)
+    count = max(1, int(volume.phase.max()))
+    groups = (volume.symmetry,) * count if isinstance(volume.symmetry, str) else volume.symmetry
+    for group in sorted(set(groups) & set(COLOURED)):
+        numbers = [number for number, each in enumerate(groups, start=1) if each == group]
+        chosen = volume.mask & np.isin(np.maximum(volume.phase, 1), numbers)
+        if chosen.any():
+            values = np.asarray(ipf.colours(volume.quaternions[chosen], axis, group))
+            colours[chosen] = np.round(255 * values).astype(np.uint8)
+    return colours
