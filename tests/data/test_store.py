@@ -153,6 +153,16 @@ def test_creating_twice_is_the_same(filled: store.Store) -> None:
     assert store.completed(filled) == [0, 1, 3]
 
 
+def test_a_creation_cut_short_is_finished_by_the_next(tmp_path: Path) -> None:
+    made = store.create(tmp_path, **ARGUMENTS)
+    (tmp_path / "fields" / "zarr.json").unlink()
+    with pytest.raises(DataError, match="the array cannot be opened"):
+        store.open(tmp_path)
+    assert store.create(tmp_path, **ARGUMENTS) == made
+    store.write_sample(made, 2, field(2), {})
+    assert store.unreadable(store.open(tmp_path)) == {}
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
