@@ -212,11 +212,7 @@ def _check_covariances(covariances: Array) -> None:
         return
     # Evaluated now even where the caller is being traced: the values are constants there.
     with jax.ensure_compile_time_eval():
-        finite = bool(jnp.isfinite(covariances).all())
-        axes = tuple(range(covariances.ndim - 2))
-        mirrored = jnp.swapaxes(grid.negate(covariances, axes), -1, -2)
-        largest = float(jnp.abs(covariances).max())
-        asymmetry = float(jnp.abs(covariances - mirrored).max())
+        finite, largest, asymmetry = (value.item() for value in _diagnosed(covariances))
     if not finite:
         raise ValueError("covariances: some lags are missing or not finite; fill them before sampling")
     if asymmetry > HERMITIAN_TOLERANCE * largest:
@@ -224,3 +220,10 @@ def _check_covariances(covariances: Array) -> None:
             f"covariances: not Hermitian in (pair, lag): |f[r, b, g] - f[-r, g, b]| reaches {asymmetry:.2g} of a "
             f"largest value {largest:.2g}; zero lag must be at index 0"
         )
+
+
+@jax.jit
+def _diagnosed(covariances: Array) -> tuple[Array, Array, Array]:
+    """Whether all values are finite, the largest magnitude, and the largest deviation from ``f^{bg}(r) = f^{gb}(-r)``."""
+    mirrored = jnp.swapaxes(grid.negate(covariances, tuple(range(covariances.ndim - 2))), -1, -2)
+    return jnp.isfinite(covariances).all(), jnp.abs(covariances).max(), jnp.abs(covariances - mirrored).max()
