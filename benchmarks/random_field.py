@@ -2,9 +2,9 @@
 
 Command: ``python benchmarks/random_field.py [--sizes 128 256] [--repeats 5]``
 
-Fields have 3 channels, Q = 4 mixtures and the paper's bounds. *mosm* is `sample_mosm`: parameters to field. *reference row*
-is what the paper's pipeline does from parameters: the covariances on the grid, then Alg. 1; *filter alone* leaves out the
-covariances. Both check their input. Best of the repeats, compiled.
+Fields have 3 channels, Q = 4 mixtures and the paper's bounds. *mosm* is `sample_mosm`: parameters to field.
+*reference row* is what the paper's pipeline does from parameters: the covariances on the grid, then Alg. 1; *filter
+alone* leaves out the covariances. Both check their input. Best of the repeats, compiled.
 
 Last result (two CPU cores shared with other jobs at a load of 13; idle, the 128^3 MOSM draw took
 0.015 s; 256^3 loaded: 1.06 s). The 128^3 row was taken when checking the covariances was slower than it is now::

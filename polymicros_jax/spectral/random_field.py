@@ -224,6 +224,6 @@ def _check_covariances(covariances: Array) -> None:
 
 @jax.jit
 def _diagnosed(covariances: Array) -> tuple[Array, Array, Array]:
-    """Whether all values are finite, the largest magnitude, and the largest deviation from ``f^{bg}(r) = f^{gb}(-r)``."""
+    """Whether all are finite, the largest magnitude, the largest deviation from ``f^{bg}(r) = f^{gb}(-r)``."""
     mirrored = jnp.swapaxes(grid.negate(covariances, tuple(range(covariances.ndim - 2))), -1, -2)
     return jnp.isfinite(covariances).all(), jnp.abs(covariances).max(), jnp.abs(covariances - mirrored).max()
