@@ -1,0 +1,60 @@
+"""Identities of the EDM preconditioning."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from polymicros_jax.diffusion.loss import NoiseLaw, denoising_error, edm_loss
+from polymicros_jax.diffusion.preconditioning import coefficients, denoiser, loss_weight
+
+LEVELS = np.geomspace(0.002, 80.0, 23)
+
+
+@pytest.mark.parametrize("sigma_data", [0.5, 0.21])
+def test_identities(x64, sigma_data):
+    c = coefficients(LEVELS, sigma_data)
+    # Ratios of a few double operations.
+    np.testing.assert_allclose(loss_weight(LEVELS, sigma_data) * c.out**2, 1.0, rtol=1e-14)
+    # Unit variance into the network, and into its target: c_skip and c_out solve Karras et al. 2022, App. B.6.
+    np.testing.assert_allclose(c.into**2 * (LEVELS**2 + sigma_data**2), 1.0, rtol=1e-14)
+    target = (1 - c.skip) ** 2 * sigma_data**2 + c.skip**2 * LEVELS**2
+    np.testing.assert_allclose(target / c.out**2, 1.0, rtol=1e-12)
+    np.testing.assert_allclose(c.noise, np.log(LEVELS) / 4)
+
+
+def test_skip_keeps_x_that_the_paper_prints_without():
+    silent = denoiser(lambda x, level: jnp.zeros_like(x), 0.5)
+    x = jax.random.normal(jax.random.key(0), (3, 4, 5, 2))
+    # A silent network leaves the Wiener filter of white data: x d^2 / (s^2 + d^2).
+    np.testing.assert_allclose(silent(x, 0.5), 0.5 * x, rtol=1e-6)
+
+
+def test_one_level_per_batch_entry():
+    denoise = denoiser(lambda x, level: jnp.tanh(x) + level.reshape(-1, 1, 1), 0.5)
+    single = denoiser(lambda x, level: jnp.tanh(x) + level, 0.5)
+    x = jax.random.normal(jax.random.key(0), (4, 4, 4))
+    sigma = jnp.array([0.1, 1.0, 3.0, 50.0])
+    expected = jnp.stack([single(x[i], sigma[i]) for i in range(4)])
+    np.testing.assert_allclose(denoise(x, sigma), expected, rtol=1e-6)
+
+
+def test_loss_of_a_silent_network_on_white_data_is_one():
+    d, count = 0.5, 200_000
+    x = d * jax.random.normal(jax.random.key(1), (count, 1))
+    silent = denoiser(lambda x, level: jnp.zeros_like(x), d)
+    loss = edm_loss(jax.random.key(2), silent, x, NoiseLaw(), d)
+    # The weighted error of the exact posterior is chi-squared with one degree: standard error sqrt(2 / count).
+    assert abs(float(loss) - 1.0) < 5 * np.sqrt(2 / count)
+
+
+def test_denoising_error_is_the_noise_of_the_identity():
+    x = jnp.zeros((2, 50_000))
+    error = denoising_error(jax.random.key(0), lambda x, sigma: x, x, jnp.array([0.1, 2.0]))
+    np.testing.assert_allclose(error, [0.01, 4.0], rtol=5 * np.sqrt(2 / 50_000))
+
+
+def test_noise_law_is_log_normal():
+    draws = jnp.log(NoiseLaw(0.3, 1.3).sample(jax.random.key(0), (100_000,)))
+    assert abs(float(draws.mean()) - 0.3) < 5 * 1.3 / np.sqrt(1e5)
+    assert abs(float(draws.std()) - 1.3) < 5 * 1.3 / np.sqrt(2e5)
