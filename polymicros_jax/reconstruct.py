@@ -62,7 +62,7 @@ def super_resolve(
         finishes it free.
       - ``"replace"``: known voxels carry the noise of the state, every step is taken ``repeats`` times (RePaint). Known
         voxels are exact at the end.
-      - ``"guide"``: posterior-score guidance of weight ``strength``; one backward pass per evaluation.
+      - ``"guide"``: posterior-score guidance of weight ``strength``; four backward passes per evaluation.
 
     Args:
       key: PRNG key; draw ``i`` depends on ``fold_in(key, i)`` alone, not on the number of draws.
@@ -221,7 +221,7 @@ def _fill(
     elif method == "replace":
         condition = NoisedKnownVoxels(values=values, known=known)
     else:
-        guide = KnownVoxelsGuide(values=values, known=known, sigma_data=prior.sigma_data, strength=strength)
+        guide = KnownVoxelsGuide(values=values, known=known, strength=strength)
         denoise = guided(denoise, [guide])
 
     def draw(key: Key) -> Array:

@@ -1,0 +1,158 @@
+"""Matching of orthogonal two-point statistics, and targets taken from slices alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from polymicros_jax.conditioners.plane_spectra import plane_roots, recolour
+from polymicros_jax.conditioners.slice_targets import reconciled, slice_covariances, slice_targets
+from polymicros_jax.conditioners.two_point import plane_covariances, two_point
+from polymicros_jax.diffusion.conditioning import Step
+from polymicros_jax.spectral.two_point import correlations, covariances, orthogonal_planes
+
+N = 12
+
+
+def smooth_field(seed, channels=1, n=N):
+    noise = np.random.default_rng(seed).normal(size=(n, n, n, channels))
+    smooth = ndimage.gaussian_filter(noise, (1, 1, 1, 0), mode="wrap")
+    return jnp.asarray(0.5 * smooth / smooth.std() + 0.1, jnp.float32)
+
+
+REFERENCE = smooth_field(0)
+MEAN = jnp.mean(REFERENCE, axis=(0, 1, 2))
+CONDITION = two_point(plane_covariances(REFERENCE), MEAN)
+NOISE = 0.5 * jax.random.normal(jax.random.key(5), REFERENCE.shape)
+match = jax.jit(lambda condition, x, threshold: condition.match(x, threshold))
+
+
+def largest_error(x, reference):
+    found, wanted = orthogonal_planes(x), orthogonal_planes(reference)
+    return max(float(jnp.abs(found[name] - wanted[name]).max()) for name in wanted)
+
+
+def test_matches_to_1e_5_within_the_budget():
+    found = match(CONDITION, NOISE, 1e-5)
+    assert int(found.evaluations) <= 50
+    assert float(found.error) <= 1e-5
+    # The correlations, mean included, are those of the reference; restoring the mean has not undone the match. The
+    # rounding of correlations of size 0.25 adds 1e-7.
+    assert largest_error(found.field, REFERENCE) <= 1.1e-5
+    np.testing.assert_allclose(jnp.mean(found.field, axis=(0, 1, 2)), MEAN, atol=1e-6)
+    # Not the reference itself: only its statistics were given.
+    assert abs(float(jnp.corrcoef(found.field.ravel(), REFERENCE.ravel())[0, 1])) < 0.5
+
+
+def test_untouched_noise_is_far_away():
+    assert largest_error(NOISE, REFERENCE) > 1e-2
+
+
+def test_a_match_costs_one_evaluation_and_moves_nothing():
+    found = match(CONDITION, REFERENCE, 1e-5)
+    assert int(found.evaluations) == 1
+    # Recolouring by a transport map that is the identity: a root and an inverse root of single-precision spectra.
+    np.testing.assert_allclose(found.field, REFERENCE, atol=2e-3)
+
+
+def test_lbfgs_alone_lowers_the_error():
+    plain = two_point(CONDITION.planes, MEAN, sweeps=0, budget=30)
+    found = match(plain, NOISE, 0.0)
+    assert int(found.evaluations) <= 30
+    assert float(found.error) < 0.3 * largest_error(NOISE, REFERENCE)
+
+
+def test_the_threshold_falls_with_the_steps():
+    def errors(index):
+        step = Step(index=jnp.asarray(index), count=jnp.asarray(25), sigma=jnp.asarray(0.0), key=jax.random.key(0))
+        loose = CONDITION.replace(slope=1e-2)
+        return largest_error(jax.jit(lambda x, s: loose(x, s))(NOISE, step), REFERENCE)
+
+    assert errors(24) < errors(0) <= 24e-2 + 1e-6
+
+
+def test_one_sweep_matches_the_last_axis_exactly():
+    roots = plane_roots(plane_covariances(REFERENCE))
+    out = recolour(NOISE, roots, 1)
+    found, wanted = plane_covariances(out), plane_covariances(REFERENCE)
+    np.testing.assert_allclose(found["z"], wanted["z"], atol=2e-5)
+    assert float(jnp.abs(found["x"] - wanted["x"]).max()) > 1e-4
+
+
+def test_roots_square_to_the_spectrum():
+    field = smooth_field(3, channels=2)
+    for name, plane in plane_covariances(field).items():
+        root = plane_roots({name: plane})[name]
+        spectrum = jnp.fft.fft2(plane, axes=(0, 1))
+        # Root of a Hermitian matrix in single precision, relative to the largest eigenvalue.
+        np.testing.assert_allclose(root @ root, spectrum, atol=2e-4 * float(jnp.abs(spectrum).max()))
+
+
+def test_slices_as_large_as_the_volume_keep_their_own_covariances():
+    cut = np.asarray(smooth_field(1, channels=2))[3]
+    mean, planes = slice_covariances({"x": cut}, (N, N, N), periodic=True)
+    np.testing.assert_allclose(mean, cut.mean((0, 1)), rtol=1e-5)
+    # Periodic covariances about the map's own mean, up to rounding.
+    np.testing.assert_allclose(planes["x"], covariances(cut), atol=1e-6)
+
+
+@pytest.mark.parametrize(("map_side", "missing"), [(8, True), (20, False)])
+def test_slices_of_other_sizes_give_the_lags_they_have(map_side, missing):
+    cut = np.random.default_rng(0).normal(size=(map_side, map_side, 2)).astype(np.float32)
+    mean, planes = slice_covariances({"z": cut}, (N, N, N), periodic=False)
+    own = np.asarray(correlations(cut - mean, periodic=False))
+    plane = planes["z"]
+    assert plane.shape == (N, N, 2, 2)
+    assert np.isnan(plane).any() == missing
+    for lag in (-3, 0, 2):
+        np.testing.assert_allclose(plane[lag, 1], own[lag, 1], rtol=1e-6)
+    if missing:
+        # Half of 8 is 4: lag 4 pools two directions, lag 5 does not exist in pairs enough.
+        assert np.isnan(plane[4, 0]).all()
+        assert np.isfinite(plane[3, -3]).all()
+
+
+def test_reconciled_planes_agree_where_they_meet():
+    cuts = {name: np.asarray(smooth_field(seed, 2))[seed] for seed, name in enumerate("xyz")}
+    planes = reconciled(slice_covariances(cuts, (N, N, N), periodic=False)[1])
+    np.testing.assert_array_equal(planes["y"][:, 0], planes["z"][:, 0])
+    np.testing.assert_array_equal(planes["x"][:, 0], planes["z"][0])
+    np.testing.assert_array_equal(planes["x"][0], planes["y"][0])
+    # Lags off the shared lines are the slices' own.
+    np.testing.assert_array_equal(
+        planes["x"][1:, 1:], slice_covariances(cuts, (N, N, N), periodic=False)[1]["x"][1:, 1:]
+    )
+
+
+def test_targets_are_reachable_and_come_from_the_slices():
+    volume = np.asarray(smooth_field(2))
+    cuts = {"x": volume[0], "y": volume[:, 0], "z": volume[:, :, 0]}
+    targets = slice_targets(jax.random.key(0), cuts, (N, N, N), budget=60)
+    pixels = np.concatenate([cut.reshape(-1, 1) for cut in cuts.values()])
+    np.testing.assert_allclose(targets.mean, pixels.mean(0), atol=1e-6)
+    # Consistent where planes meet, as the planes of one field are.
+    np.testing.assert_allclose(targets.planes["y"][:, 0], targets.planes["z"][:, 0], atol=1e-5)
+    # A tenth of the variance of 0.25 on average; three single slices of twelve voxels do not fit one volume better.
+    assert 0 < float(targets.misfit) < 0.05
+    found = match(two_point(targets.planes, targets.mean), NOISE, 1e-3)
+    assert float(found.error) < 5e-3
+
+
+def test_a_periodic_map_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="periodic map"):
+        slice_covariances({"x": np.zeros((8, 8, 1), np.float32)}, (N, N, N), periodic=True)
+
+
+def test_five_targets_cost_one_trace():
+    traces = []
+
+    @jax.jit
+    def run(condition):
+        traces.append(1)
+        return condition.match(NOISE, 1.0).error
+
+    for seed in range(5):
+        field = smooth_field(seed)
+        run(two_point(plane_covariances(field), jnp.mean(field, axis=(0, 1, 2))))
+    assert len(traces) == 1
