@@ -33,7 +33,15 @@ def plane_roots(planes: Mapping[str, Float[Array, "_ _ h h"]]) -> dict[str, Comp
         spectrum = jnp.fft.fft2(covariances, axes=(0, 1))
         return _function_of_eigenvalues(spectrum, lambda values: jnp.sqrt(jnp.maximum(values, 0.0)))
 
-    return {name: root(plane) for name, plane in planes.items()}
+    # One after the other: on CPU, jaxlib's batched eigh waits on its thread for tasks of the same pool, and as many of
+    # them at once as the pool has threads wait for ever (seen with two threads and three planes, jaxlib 0.10.2). Adding
+    # nought times an earlier result makes the order part of the data.
+    roots: dict[str, Array] = {}
+    turn: Array | float = 0.0
+    for name, plane in planes.items():
+        roots[name] = root(plane + turn)
+        turn = 0.0 * jnp.real(roots[name][0, 0, 0, 0])
+    return roots
 
 
 def recolour(

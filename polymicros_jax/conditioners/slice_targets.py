@@ -2,9 +2,9 @@
 
 Three slices of a volume are three small samples. Their statistics disagree where lag planes meet, and a single slice
 has a spectral matrix of rank one at every wavenumber: in general *no* volume has exactly the statistics of its slices
-(measured: 32^3, 40 grains, 3 channels: no periodic field comes closer than 0.1 at a variance of 0.25). Targets
-are therefore made in two steps: averages where planes share lags, and the statistics of the field that fits them best
-in the least-squares sense. Nothing but the slices is looked at.
+(measured: 32^3, 40 grains, 3 channels: recolouring stalls at a largest difference of 0.17 at a variance of 0.25).
+Targets are therefore made in two steps: averages where planes share lags, and the statistics of the field that L-BFGS
+fits to them in the least-squares sense. Nothing but the slices is looked at.
 """
 
 from collections.abc import Mapping

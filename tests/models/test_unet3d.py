@@ -1,0 +1,141 @@
+"""The UNet: size, symmetry, precision."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from polymicros_jax.models import layers, unet3d
+from polymicros_jax.models.unet3d import UNet3DConfig
+
+TINY = UNet3DConfig(channels=3, width=8, multipliers=(1, 2), heads=2, head_width=4)
+
+
+def randomised(config, seed=0):
+    """Parameters with nothing at zero: a fresh head is zero and would hide every mistake."""
+    params = unet3d.init(jax.random.key(seed), config)
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    return jax.tree.unflatten(
+        tree, [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    )
+
+
+PARAMS = randomised(TINY)
+FIELD = jax.random.normal(jax.random.key(7), (2, 8, 8, 8, 3))
+LEVEL = jnp.array([-0.5, 0.2])
+evaluate = jax.jit(unet3d.apply, static_argnums=0, static_argnames="padding")
+
+
+@pytest.mark.parametrize(("multipliers", "millions"), [((4, 8, 16), 94.6), ((8, 16, 24), 259.0)])
+def test_parameter_counts_of_the_paper(multipliers, millions):
+    config = UNet3DConfig(channels=3, multipliers=multipliers)
+    shapes = jax.eval_shape(lambda key: unet3d.init(key, config), jax.random.key(0))
+    assert unet3d.parameter_count(shapes) / 1e6 == pytest.approx(millions, abs=0.05)
+
+
+def test_a_fresh_network_is_silent():
+    assert float(jnp.abs(evaluate(TINY, unet3d.init(jax.random.key(0), TINY), FIELD, LEVEL)).max()) == 0.0
+
+
+def test_both_convolution_lowerings_agree():
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6, 5, 4))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4, 6))
+    volumes, planes = layers.convolve_volumes(x, kernel), layers.convolve_planes(x, kernel)
+    # 108 products a voxel, summed in another order: sqrt(108) roundings of values of size 10.
+    np.testing.assert_allclose(volumes, planes, atol=2e-5)
+    direct = np.einsum("xyzc,xyzcd->d", np.float64(x[1, 2:5, 1:4, 0:3]), np.float64(kernel))
+    np.testing.assert_allclose(planes[1, 2, 1, 0], direct, atol=2e-5)
+
+
+def test_space_to_depth_and_back():
+    x = jax.random.normal(jax.random.key(0), (1, 4, 6, 2, 3))
+    np.testing.assert_array_equal(layers.depth_to_space(layers.space_to_depth(x, 2), 2), x)
+
+
+def test_standardised_kernels_have_unit_variance():
+    kernel = layers.standardised(5 + 3 * jax.random.normal(jax.random.key(0), (3, 3, 3, 8, 4)))
+    np.testing.assert_allclose(jnp.mean(kernel, axis=(0, 1, 2, 3)), 0, atol=1e-6)
+    np.testing.assert_allclose(jnp.std(kernel, axis=(0, 1, 2, 3)), 1, rtol=1e-5)
+
+
+def shift_error(padding, shift, config=TINY, params=PARAMS):
+    moved = evaluate(config, params, jnp.roll(FIELD, shift, (1, 2, 3)), LEVEL, padding=padding)
+    still = jnp.roll(evaluate(config, params, FIELD, LEVEL, padding=padding), shift, (1, 2, 3))
+    return float(jnp.max(jnp.abs(moved - still)) / jnp.std(still))
+
+
+def test_periodic_output_follows_shifts_by_the_stride():
+    # Exact in exact arithmetic; the norms and the attention sum in another order.
+    assert shift_error("periodic", (2, 4, -2)) < 1e-4
+
+
+@pytest.mark.parametrize(("padding", "shift"), [("periodic", (1, 0, 0)), ("replicate", (2, 4, -2))])
+def test_neither_other_shifts_nor_replicate_do(padding, shift):
+    assert shift_error(padding, shift) > 1e-2
+
+
+def test_output_depends_on_the_noise_level():
+    low, high = (evaluate(TINY, PARAMS, FIELD, jnp.full(2, level)) for level in (-1.5, 1.0))
+    assert float(jnp.std(low - high)) > 0.05 * float(jnp.std(low))
+
+
+def test_batch_entries_do_not_mix():
+    single = evaluate(TINY, PARAMS, FIELD[1], LEVEL[1])
+    np.testing.assert_allclose(evaluate(TINY, PARAMS, FIELD, LEVEL)[1], single, rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_is_close_to_float32():
+    config = dataclasses.replace(TINY, compute_dtype="bfloat16")
+    full, half = evaluate(TINY, PARAMS, FIELD, LEVEL), evaluate(config, PARAMS, FIELD, LEVEL)
+    assert half.dtype == jnp.float32
+    # Eight bits of mantissa, 2^-9 a rounding, through about 20 layers whose errors add in squares and are amplified by
+    # the norms: 2^-9 * sqrt(20) = 0.9 %, times a factor of ten for the norms.
+    error = float(jnp.std(full - half) / jnp.std(full))
+    assert 1e-5 < error < 0.1
+
+
+def test_remat_gives_the_same_gradients():
+    def gradient(config):
+        def loss(params):
+            return jnp.mean(jnp.square(unet3d.apply(config, params, FIELD, LEVEL) - FIELD))
+
+        return jax.jit(jax.grad(loss))(PARAMS)
+
+    plain, remat = gradient(TINY), gradient(dataclasses.replace(TINY, remat=True))
+    scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain))
+    assert scale > 0
+    for one, other in zip(jax.tree.leaves(plain), jax.tree.leaves(remat), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * scale)
+
+
+def test_patches_of_two():
+    config = dataclasses.replace(TINY, patch=2)
+    params = randomised(config)
+    assert config.stride == 4
+    assert shift_error("periodic", (4, 0, -4), config, params) < 1e-4
+    assert shift_error("periodic", (2, 0, 0), config, params) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("shape", "padding", "reason"),
+    [
+        ((8, 8, 8, 4), "replicate", "4 channels"),
+        ((8, 7, 8, 3), "replicate", "multiple of 2"),
+    ],
+)
+def test_what_it_cannot_take_is_refused(shape, padding, reason):
+    with pytest.raises(ValueError, match=reason):
+        unet3d.apply(TINY, PARAMS, jnp.zeros(shape), 0.0, padding=padding)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("side", [32, 128])
+def test_bfloat16_shapes_of_the_paper_on_an_accelerator(side):
+    # jax issue 37922: some bfloat16 shapes find no cuDNN algorithm.
+    config = UNet3DConfig(channels=9, multipliers=(8, 16, 24), compute_dtype="bfloat16")
+    params = unet3d.init(jax.random.key(0), config)
+    out = evaluate(config, params, jnp.ones((1, side, side, side, 9)), jnp.zeros(1))
+    assert bool(jnp.isfinite(out).all())
