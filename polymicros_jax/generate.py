@@ -30,6 +30,7 @@ from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, sample
 from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.models import unet3d
 from polymicros_jax.orientation import representation
+from polymicros_jax.results import Results
 from polymicros_jax.spectral.mosm import PRESETS, Bounds, MosmParams, design
 from polymicros_jax.spectral.random_field import sample_mosm
 from polymicros_jax.training.prior import Prior
@@ -290,6 +291,12 @@ def generate(
     seconds = time.perf_counter() - began
     write_card(store)
     return Summary(store.directory, len(mine), made, found, rejected, len(refused), seconds)
+
+
+def run(settings: Mapping[str, Any], workdir: Path) -> Results:
+    """The generate task: makes this worker's share of the dataset below the workdir."""
+    summary = generate(workdir / "dataset", **settings)
+    return Results(summary.table(), [summary.directory / "README.md", summary.directory / "dataset.json"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Array aliases and the vocabulary of axes used in shape annotations.
 
-Axes: ``nx ny nz`` spatial, ``h`` harmonic channels, ``b`` batch, ``n`` anything, ``4`` quaternion components ``(w, x, y, z)``,
-``3`` Euler angles or vector components. Arrays are channel last: ``(b, nx, ny, nz, h)``.
+Axes: ``nx ny nz`` spatial, ``h`` harmonic channels, ``b`` batch, ``n`` anything, ``4`` quaternion components
+``(w, x, y, z)``, ``3`` Euler angles or vector components. Arrays are channel last: ``(b, nx, ny, nz, h)``.
 """
 
 import jax

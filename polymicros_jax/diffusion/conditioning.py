@@ -5,9 +5,10 @@ denoiser. Both are pytrees that own their observation as leaves, so that five ob
 Both compose by a left fold: ``compose(a, b)`` applies ``a`` first.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import reduce
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -33,6 +34,7 @@ class Step:
     key: jax.Array
 
 
+@runtime_checkable
 class Projection(Protocol):
     """Acts on the state after a step."""
 
@@ -41,6 +43,7 @@ class Projection(Protocol):
         ...
 
 
+@runtime_checkable
 class Guide(Protocol):
     """Turns a denoiser into a denoiser that knows more."""
 
@@ -58,7 +61,7 @@ class Composition:
     def __call__(self, x: Float[Array, "*shape"], step: Step) -> Float[Array, "*shape"]:
         """Applies the first part, then the second, and so on."""
         for number, part in enumerate(self.parts):
-            x = part(x, step.replace(key=jax.random.fold_in(step.key, number)))
+            x = part(x, dataclasses.replace(step, key=jax.random.fold_in(step.key, number)))
         return x
 
 

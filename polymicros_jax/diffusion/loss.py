@@ -21,6 +21,9 @@ class NoiseLaw(NamedTuple):
         return jnp.exp(self.mean + self.std * jax.random.normal(key, shape))
 
 
+EDM_NOISE = NoiseLaw()
+
+
 def denoising_error(
     key: Key, denoise: Denoiser, x: Float[Array, "b *field"], sigma: Float[Array, " b"]
 ) -> Float[Array, " b"]:

@@ -25,7 +25,7 @@ def convolve_volumes(
 def convolve_planes(
     x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "kx ky kz c d"]
 ) -> Float[Array, "b mx my mz d"]:
-    """The same convolution as a sum of depth-shifted 2D ones: several times faster on CPU (benchmarks/convolution.py)."""
+    """The same convolution as a sum of depth-shifted 2D ones: faster on CPU (benchmarks/convolution.py)."""
     depth = x.shape[1] - kernel.shape[0] + 1
 
     def plane(offset: int) -> Array:
@@ -124,7 +124,7 @@ class NoiseEmbedding(nnx.Module):
     def __call__(self, noise_level: Float[Array, " b"]) -> Float[Array, "b e"]:
         """Embedding of ``c_noise = ln(sigma) / 4``; float32 always."""
         half = self.width // 2
-        # c_noise spans about (-1.6, 1.1): angular frequencies from 1 to 1000 resolve it, as positions 0..1000 do in DDPM.
+        # c_noise spans about (-1.6, 1.1): angular frequencies from 1 to 1000 resolve it as DDPM's resolve 0..1000.
         frequencies = jnp.exp(jnp.linspace(0.0, math.log(1000.0), half))
         angles = noise_level[:, None] * frequencies[None, :]
         return self.out(nnx.gelu(self.hidden(jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1))))

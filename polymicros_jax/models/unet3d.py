@@ -33,8 +33,8 @@ class UNet3DConfig:
       channels: harmonic channels H of the field.
       width: channels of the stem and of the finest resolution; also the width of the noise sinusoids.
       multipliers: width at each coarser stage, in units of ``width``.
-      patch: side of the voxel blocks folded into the stem's channels. 1 is the paper's; 2 moves all the work to the half
-        grid, where a CPU convolves several times faster.
+      patch: side of the voxel blocks folded into the stem's channels. 1 is the paper's; 2 moves all the work to the
+        half grid, where a CPU convolves several times faster.
       blocks: residual blocks per resolution and side.
       groups: groups of the norm.
       heads: attention heads.
@@ -96,15 +96,17 @@ class UNet3D(nnx.Module):
         self.config = config
         self.embedding = NoiseEmbedding(config.width, rngs=rngs)
         self.stem = Pointwise(folded, config.width, dtype=dtype, rngs=rngs)
-        down: dict[str, nnx.Module] = {}
-        up: dict[str, nnx.Module] = {}
+        down, up = {}, {}
+        narrow: dict[str, nnx.Module] = {}
+        widen: dict[str, nnx.Module] = {}
         for level, (fine, coarse) in enumerate(itertools.pairwise(widths)):
             name = str(level)
-            down[f"stage_{name}"] = make(fine, fine, 0)
-            down[f"change_{name}"] = Down(fine, coarse, dtype=dtype, rngs=rngs) if level < last else conv(fine, coarse)
-            up[f"stage_{name}"] = make(coarse, coarse, fine)
-            up[f"change_{name}"] = Up(coarse, fine, dtype=dtype, rngs=rngs) if level > 0 else conv(coarse, fine)
-        self.down, self.up = nnx.Dict(down), nnx.Dict(up)
+            down[name] = make(fine, fine, 0)
+            narrow[name] = Down(fine, coarse, dtype=dtype, rngs=rngs) if level < last else conv(fine, coarse)
+            up[name] = make(coarse, coarse, fine)
+            widen[name] = Up(coarse, fine, dtype=dtype, rngs=rngs) if level > 0 else conv(coarse, fine)
+        self.down, self.narrow = nnx.Dict(down), nnx.Dict(narrow)
+        self.up, self.widen = nnx.Dict(up), nnx.Dict(widen)
         block = functools.partial(
             ResidualBlock, embedding=4 * config.width, groups=config.groups, dtype=dtype, rngs=rngs
         )
@@ -112,7 +114,7 @@ class UNet3D(nnx.Module):
         self.middle_second = block(widths[-1], widths[-1])
         self.head_block = block(2 * config.width, config.width)
         # Zero output at the start: the denoiser begins as c_skip x, whose weighted loss is 1 at every noise level.
-        self.head = Pointwise(config.width, folded, dtype=jnp.float32, rngs=rngs, zero=True)
+        self.head = Pointwise(config.width, folded, dtype=jnp.dtype("float32"), rngs=rngs, zero=True)
 
     def __call__(
         self, x: Float[Array, "b nx ny nz h"], noise_level: Float[Array, " b"], padding: Padding
@@ -128,21 +130,21 @@ class UNet3D(nnx.Module):
         stem, skips = x, []
         levels = range(len(config.multipliers))
         for level in levels:
-            stage = self.down[f"stage_{level}"]
+            stage = self.down[str(level)]
             for number in range(config.blocks):
                 x = through(stage.blocks[str(number)], x, embedding)
                 if number == config.blocks - 1:
                     x = stage.attention(x)
                 skips.append(x)
-            change = self.down[f"change_{level}"]
-            x = change(x) if isinstance(change, Down) else change(x, padding)
+            narrow = self.narrow[str(level)]
+            x = narrow(x) if isinstance(narrow, Down) else narrow(x, padding)
         x = through(self.middle_first, x, embedding)
         x = through(self.middle_second, x, embedding)
         for level in reversed(levels):
-            stage = self.up[f"stage_{level}"]
+            stage = self.up[str(level)]
             for number in range(config.blocks):
                 x = through(stage.blocks[str(number)], jnp.concatenate([x, skips.pop()], axis=-1), embedding)
-            x = self.up[f"change_{level}"](stage.attention(x), padding)
+            x = self.widen[str(level)](stage.attention(x), padding)
         x = through(self.head_block, jnp.concatenate([x, stem], axis=-1), embedding)
         return depth_to_space(self.head(x).astype(jnp.float32), config.patch)
 

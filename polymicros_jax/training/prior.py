@@ -24,6 +24,9 @@ from polymicros_jax.models import unet3d
 from polymicros_jax.models.layers import Padding
 from polymicros_jax.types import Params
 
+WEIGHTS = Path(__file__).parents[1] / "weights"
+"""Folder of the priors that travel with the package."""
+
 CARD_FORMAT = "polymicros_jax.Prior/1"
 
 
@@ -82,13 +85,29 @@ def save_prior(path: str | Path, prior: Prior, card: dict[str, Any], storage: st
     return path, path.with_suffix(".json")
 
 
-def read_card(path: str | Path) -> dict[str, Any]:
-    """The card of the weights at ``path``.
+def shipped() -> tuple[str, ...]:
+    """Names of the priors that travel with the package."""
+    return tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
+
+
+def _locate(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.suffix == ".safetensors":
+        return path
+    if str(name_or_path) in shipped():
+        return WEIGHTS / f"{name_or_path}.safetensors"
+    raise DataError(
+        f"prior: found {str(name_or_path)!r}, accepted are {', '.join(shipped())} or the path of a .safetensors file"
+    )
+
+
+def read_card(name_or_path: str | Path) -> dict[str, Any]:
+    """The card of a shipped prior or of the weights at a path.
 
     Raises:
       DataError: there is no card, or it is not one.
     """
-    path = Path(path).with_suffix(".json")
+    path = _locate(name_or_path).with_suffix(".json")
     if not path.is_file():
         raise DataError(f"{path}: no such file; weights come with a card of the same name")
     card = json.loads(path.read_text())
@@ -97,13 +116,13 @@ def read_card(path: str | Path) -> dict[str, Any]:
     return card
 
 
-def load_prior(path: str | Path) -> Prior:
-    """Reads weights and card written by `save_prior`; parameters are float32.
+def load_prior(name_or_path: str | Path) -> Prior:
+    """Reads a shipped prior by its name, or weights and card written by `save_prior`; parameters are float32.
 
     Raises:
-      DataError: a file is missing, or the tensors are not those of the card's architecture.
+      DataError: an unknown name, a missing file, or tensors that are not those of the card's architecture.
     """
-    path = Path(path)
+    path = _locate(name_or_path)
     card = read_card(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file")

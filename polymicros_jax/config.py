@@ -1,0 +1,206 @@
+"""Defaults of every task's config.
+
+A config file starts from ``config.default(task)`` and changes what it must. Configs are locked: a key that does not
+exist is an error, in a file as on the command line. `experiment` turns them into objects.
+"""
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+Config = ConfigDict
+"""What a config file returns; modules that pass one on without reading it name it so."""
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run; the message names the key, what was found and what is accepted."""
+
+
+def network() -> ConfigDict:
+    """The compact network that a CPU can train; see `models.unet3d.UNet3DConfig`. The paper's sizes are in configs/."""
+    return ConfigDict(
+        {
+            "width": 32,
+            "multipliers": (2, 3, 3),
+            "patch": 2,
+            "blocks": 2,
+            "groups": 4,
+            "heads": 4,
+            "head_width": 32,
+            "compute_dtype": "float32",
+            "remat": False,
+        }
+    )
+
+
+def optimisation() -> ConfigDict:
+    """Hyper-parameters of a training; see `training.step.Optimisation`."""
+    return ConfigDict(
+        {
+            "steps": 1000,
+            "batch": 8,
+            "accumulate": 1,
+            "learning_rate": 1e-3,
+            "warmup": 100,
+            "final_rate": 0.01,
+            "weight_decay": 1e-5,
+            "clip": 10.0,
+            "beta2": 0.99,
+            "noise_mean": -0.5,
+            "noise_std": 1.3,
+            "ema_decay": 0.999,
+            "ema_power": 0.0,
+        }
+    )
+
+
+def volume(source: str = "") -> ConfigDict:
+    """An orientation volume: a bundled sample ("in100/train") or a file, cut and thinned as asked.
+
+    ``frame`` is required where the file's format leaves it open; ``stop`` 0 is the end; ``spacing`` 0 keeps the grid;
+    ``every`` keeps each k-th voxel per axis; ``weight`` is the share of training patches.
+    """
+    return ConfigDict(
+        {
+            "source": source,
+            "frame": "",
+            "slice_spacing": 0.0,
+            "start": (0, 0, 0),
+            "stop": (0, 0, 0),
+            "spacing": 0.0,
+            "every": 1,
+            "weight": 1.0,
+        }
+    )
+
+
+def _train() -> ConfigDict:
+    return ConfigDict(
+        {
+            "initial": "",
+            "name": "prior",
+            "storage": "float32",
+            "patch": 24,
+            "volumes": (),
+            "dataset": "",
+            "centre": False,
+            "symmetries": True,
+            "texture": True,
+            "validation": (),
+            "validation_stride": 22,
+            "validate_every": 500,
+            "checkpoint_every": 200,
+            "network": network(),
+            "optimisation": optimisation(),
+        }
+    )
+
+
+def _generate() -> ConfigDict:
+    return ConfigDict(
+        {
+            "priors": (),
+            "shape": (32, 32, 32),
+            "covariances": 4,
+            "repeats": 1,
+            "mixtures": 4,
+            "bounds": "",
+            "steps": 25,
+            "skip": 12,
+            "attempts": 5,
+            "largest_mean_distance": 0.75,
+            "fewest_grains": 2,
+            "dtype": "float32",
+            "worker": 0,
+            "workers": 1,
+        }
+    )
+
+
+def _super_resolve() -> ConfigDict:
+    return ConfigDict(
+        {
+            "prior": "compact_gsh4",
+            "volume": volume("in100/evaluate"),
+            "mask": {
+                "kind": "slices",
+                "axis": "z",
+                "every": 4,
+                "offset": 0,
+                "share": 0.25,
+                "start": (0, 0, 0),
+                "stop": (0, 0, 0),
+            },
+            "draws": 4,
+            "steps": 100,
+            "start": 0.5,
+            "method": "project",
+            "theta": 0.75,
+            "tile": 0,
+        }
+    )
+
+
+def _expand() -> ConfigDict:
+    return ConfigDict(
+        {
+            "prior": "compact_gsh4",
+            "volume": volume("in100/evaluate"),
+            "maps": {"x": volume(), "y": volume(), "z": volume()},
+            "shape": (32, 32, 32),
+            "draws": 1,
+            "steps": 25,
+            "start": 1.0,
+            "budget": 50,
+        }
+    )
+
+
+def _evaluate() -> ConfigDict:
+    return ConfigDict(
+        {
+            "prior": "compact_gsh4",
+            "volumes": (),
+            "axis": "z",
+            "factors": (2, 4),
+            "methods": ("project",),
+            "starts": (0.5,),
+            "draws": 4,
+            "steps": 100,
+            "theta": 0.75,
+        }
+    )
+
+
+def _convert() -> ConfigDict:
+    return ConfigDict({"volume": volume(), "outputs": (), "fill": False, "cubic": False, "map_frame": ""})
+
+
+_SECTIONS: dict[str, Callable[[], ConfigDict]] = {
+    "train": _train,
+    "generate": _generate,
+    "super_resolve": _super_resolve,
+    "expand": _expand,
+    "evaluate": _evaluate,
+    "convert": _convert,
+    "bootstrap": ConfigDict,
+}
+
+TASKS = tuple(_SECTIONS)
+
+
+def default(task: str) -> ConfigDict:
+    """The config of a task with every key it has, locked.
+
+    The keys of a task stand in a section of its name. "bootstrap" is a chain: its section takes configs of other
+    tasks by name, run in the order of their names; a string "stage:NAME/FILE" in them is a file an earlier one wrote.
+
+    Raises:
+      ConfigError: there is no such task.
+    """
+    if task not in _SECTIONS:
+        raise ConfigError(f"task: found {task!r}, accepted are {', '.join(TASKS)}")
+    config = ConfigDict({"task": task, "seed": 0, "representation": "gsh4", task: _SECTIONS[task]()})
+    if task != "bootstrap":
+        config.lock()
+    return config

@@ -1,0 +1,168 @@
+"""The expand task: from orthogonal 2D maps to periodic 3D volumes with their statistics."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+from polymicros_jax import experiment
+from polymicros_jax.conditioners.slice_targets import slice_targets
+from polymicros_jax.conditioners.two_point import plane_covariances
+from polymicros_jax.data import export, repair
+from polymicros_jax.data.volume import OrientationVolume
+from polymicros_jax.orientation import grains, ipf
+from polymicros_jax.reconstruct import expand
+from polymicros_jax.results import Results, write_json
+from polymicros_jax.spectral import two_point
+from polymicros_jax.viz import cubes, distributions, report, slices
+from polymicros_jax.viz.report import Column, Section, Table
+
+MINIMUM_GRAIN = 8
+"""Voxels below which a segment is noise, not a grain."""
+
+FAR = 0.15
+"""Distance to the manifold, in units of its norm, beyond which a voxel counts as blurred, not as a
+crystal."""
+
+COLUMNS = (
+    Column("largest_plane_error", "largest error on matched planes", digits=7),
+    Column("unmatched_rms", "error on unmatched lags, share of the variance", digits=3),
+    Column("mean_diameter", "mean grain diameter (voxels)", best=None),
+    Column("grains", "grains", best=None, digits=0),
+    Column("mean_boundary_deg", "mean disorientation at boundaries (°)", best=None),
+    Column("far_share", "voxels far from any crystal (%)", scale=100.0),
+)
+
+
+def run(objects: experiment.Expansion, workdir: Path) -> Results:
+    """Draws volumes, measures how they match the maps, writes DAMASK and ParaView files and a report."""
+    kind, key = objects.kind, jax.random.key(objects.seed)
+    maps = {axis: repair.fill(each) for axis, each in objects.maps.items()}
+    channels = {
+        axis: np.asarray(kind.encode(each.quaternions)).squeeze("xyz".index(axis)) for axis, each in maps.items()
+    }
+    fields = expand(key, objects.prior, channels, objects.shape, **objects.settings)
+    target_key, _ = jax.random.split(key)
+    targets = slice_targets(target_key, channels, objects.shape)
+    first = next(iter(maps.values()))
+    volumes, rows, files = {}, {}, []
+    for number, field in enumerate(fields):
+        q, distance = kind.decode(field)
+        volume = OrientationVolume(
+            quaternions=np.asarray(q),
+            phase=np.ones(objects.shape, np.int32),
+            mask=np.ones(objects.shape, bool),
+            spacing=first.spacing,
+            symmetry=kind.group,
+            frame=first.frame,
+            provenance={"expanded from": {axis: dict(each.provenance) for axis, each in maps.items()}},
+            fields={"distance_to_manifold": np.asarray(distance, np.float32)},
+        )
+        name = f"draw {number}"
+        volumes[name] = volume
+        rows[name] = {
+            "largest_plane_error": _largest_plane_error(field, targets.planes),
+            **_structure(volume, periodic=True),
+            "far_share": float(np.mean(np.asarray(distance) > FAR * 3 * objects.prior.sigma_data)),
+        }
+        if objects.reference is not None:
+            reference = repair.fill(objects.reference)
+            rows[name]["unmatched_rms"] = unmatched_error(field, jnp.asarray(kind.encode(reference.quaternions)))
+        folder = workdir / f"draw_{number:02d}"
+        labels = grains.segment(volume.quaternions, group=kind.group, periodic=True)
+        files += [
+            *export.write_damask(volume, folder / "geometry.vti", grains=labels),
+            export.write(volume, folder / "volume.vti", cells={"ipf_z": _bytes(_colours(volume)), "grain": labels}),
+            export.write(volume, folder / "volume.npz"),
+        ]
+    if objects.reference is not None:
+        volumes["reference"] = objects.reference
+        rows["reference"] = _structure(objects.reference, periodic=False)
+    page = report.write(
+        workdir / "report.html",
+        title="3D volumes from 2D maps",
+        summary="Periodic volumes whose two-point statistics on the orthogonal planes are those of the maps. "
+        "The targets come from the maps alone.",
+        sections=[
+            Section("Match", table=Table(COLUMNS, rows, corner="volume")),
+            Section("Maps", figures=[(f"Map normal to {a}.", _map_figure(m, a)) for a, m in maps.items()]),
+            Section("Volumes", figures=[("IPF colours for sample z.", _cubes(volumes))]),
+            Section("Distributions", figures=_distributions(volumes)),
+        ],
+        provenance=json.loads((workdir / "environment.json").read_text()),
+        config=(workdir / "config.json").read_text(),
+    )
+    metrics = write_json(workdir / "metrics.json", rows)
+    lines = [f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in row.items()) for name, row in rows.items()]
+    return Results("\n".join(lines), [page, metrics, *files])
+
+
+def _largest_plane_error(field: Float[Array, "nx ny nz h"], planes: dict[str, Array]) -> float:
+    found = plane_covariances(field)
+    return max(float(jnp.nanmax(jnp.abs(found[axis] - planes[axis]))) for axis in planes)
+
+
+def unmatched_error(field: Float[Array, "nx ny nz h"], reference: Float[Array, "mx my mz h"], reach: int = 6) -> float:
+    """Root mean square difference of covariances at lags on none of the matched planes, over the mean variance.
+
+    Lags from 1 to ``reach`` voxels along every axis, all signs; the volume is periodic, the reference is not.
+    """
+    lags = [lag for lag in range(-reach, reach + 1) if lag != 0]
+    pick = np.ix_(lags, lags, lags)
+    ours = two_point.covariances(field, periodic=True)[pick]
+    theirs = two_point.covariances(reference, periodic=False)[pick]
+    variance = jnp.mean(jnp.var(reference, axis=(0, 1, 2)))
+    return float(jnp.sqrt(jnp.nanmean(jnp.square(ours - theirs))) / variance)
+
+
+def _structure(volume: OrientationVolume, periodic: bool) -> dict[str, Any]:
+    labels = grains.segment(
+        volume.quaternions, group=volume.group, mask=volume.mask, periodic=periodic, minimum_size=MINIMUM_GRAIN
+    )
+    angles = grains.boundary_disorientations(volume.quaternions, labels, volume.group, periodic=periodic)
+    diameters = grains.equivalent_diameters(labels)
+    return {
+        "grains": len(diameters),
+        "mean_diameter": float(diameters.mean()) if len(diameters) else float("nan"),
+        "mean_boundary_deg": float(np.degrees(angles).mean()) if len(angles) else float("nan"),
+    }
+
+
+def _distributions(volumes: dict[str, OrientationVolume]) -> list[tuple[str, Figure]]:
+    diameters, angles = {}, {}
+    for name, volume in volumes.items():
+        periodic = name != "reference"
+        labels = grains.segment(
+            volume.quaternions, group=volume.group, mask=volume.mask, periodic=periodic, minimum_size=MINIMUM_GRAIN
+        )
+        diameters[name] = grains.equivalent_diameters(labels)
+        angles[name] = np.degrees(
+            grains.boundary_disorientations(volume.quaternions, labels, volume.group, periodic=periodic)
+        )
+    return [
+        ("Grain diameters.", distributions.densities(diameters, xlabel="equivalent diameter (voxels)", bins=20)),
+        ("Disorientation across boundaries.", distributions.densities(angles, xlabel="disorientation (°)", bins=30)),
+    ]
+
+
+def _colours(volume: OrientationVolume) -> np.ndarray:
+    return np.asarray(ipf.colours(volume.quaternions, "z", volume.group))
+
+
+def _bytes(colours: np.ndarray) -> np.ndarray:
+    return np.round(255 * colours).astype(np.uint8)
+
+
+def _map_figure(volume: OrientationVolume, axis: str) -> Figure:
+    panel = slices.Panel(f"normal to {axis}", _colours(volume), volume.mask)
+    return slices.comparison([panel], axis="xyz".index(axis), index=0, spacing=volume.spacing, columns=1)
+
+
+def _cubes(volumes: dict[str, OrientationVolume]) -> Figure:
+    spacing = next(iter(volumes.values())).spacing
+    return cubes.cubes({name: _colours(volume) for name, volume in volumes.items()}, spacing=spacing)

@@ -1,0 +1,147 @@
+"""Training of a prior: the loop, readable from top to bottom."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from polymicros_jax import experiment
+from polymicros_jax.data.patches import CubeSymmetries, FieldSource, batch, check_sizes
+from polymicros_jax.results import Results
+from polymicros_jax.training.checkpoint import Checkpoints
+from polymicros_jax.training.metrics import MetricsLog, relative_errors
+from polymicros_jax.training.prefetch import prefetched
+from polymicros_jax.training.prior import Prior, save_prior
+from polymicros_jax.training.progress import Progress
+from polymicros_jax.training.step import Optimisation, build_step, create_state
+from polymicros_jax.types import Key
+
+
+def train(
+    workdir: Path,
+    initial: Prior,
+    source: FieldSource,
+    optimisation: Optimisation,
+    *,
+    seed: int,
+    patch: int,
+    symmetries: CubeSymmetries | None = None,
+    weights: Sequence[float] | None = None,
+    rotate: Callable[[Key, Array], Array] | None = None,
+    validation: Float[np.ndarray, "n nx ny nz h"] | None = None,
+    validate_every: int = 500,
+    checkpoint_every: int = 200,
+    log_every: int = 20,
+    mesh: Mesh | None = None,
+) -> tuple[Prior, dict[str, Any]]:
+    """Trains a prior on random patches; a second call with the same ``workdir`` resumes at the last checkpoint.
+
+    Args:
+      workdir: folder of the checkpoints and of ``metrics.jsonl``.
+      initial: prior to start from.
+      source: fields the patches are cut from.
+      optimisation: hyper-parameters.
+      seed: of the patches and of the noise.
+      patch: side of the patches in voxels.
+      symmetries: turns each patch by a random symmetry of the grid.
+      weights: share of the patches cut from each field; by default uniform over all positions.
+      rotate: further augmentation on the device.
+      validation: held-out patches; their error per noise level is logged.
+      validate_every: steps between validations.
+      checkpoint_every: steps between checkpoints: at most so many are lost to a kill.
+      log_every: steps between lines of the log.
+      mesh: devices to train on.
+
+    Returns:
+      The prior with averaged parameters, and an account of the training for its card.
+
+    Raises:
+      DataError: a field is smaller than a patch.
+      FloatingPointError: the loss is not finite; names step and seed.
+    """
+    check_sizes(source, patch)
+    workdir.mkdir(parents=True, exist_ok=True)
+    run_key = jax.random.key(seed)
+    step_function = build_step(
+        initial.network, initial.sigma_data, initial.representation, optimisation, run_key, rotate=rotate, mesh=mesh
+    )
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    state = create_state(initial.params, optimisation)
+    if checkpoints.latest is not None:
+        state = checkpoints.restore(state)
+    start = int(state.step)
+    log = MetricsLog(workdir / "metrics.jsonl", resume_step=start)
+    progress = Progress("training", optimisation.steps, start)
+
+    def averaged() -> Prior:
+        return dataclasses.replace(initial, params=state.ema)
+
+    def patches_of(step: int) -> np.ndarray:
+        return batch(
+            source, seed=seed, step=step, count=optimisation.batch, size=patch, symmetries=symmetries, weights=weights
+        )
+
+    began = time.perf_counter()
+    losses: list[jax.Array] = []
+    for step, patches in prefetched(patches_of, range(start, optimisation.steps)):
+        state, metrics = step_function(state, jnp.asarray(patches))
+        losses.append(metrics["loss"])
+        done = step + 1
+        if done % log_every == 0 or done == optimisation.steps:
+            loss = float(np.mean(jax.device_get(losses)))
+            losses.clear()
+            if not np.isfinite(loss):
+                raise FloatingPointError(f"loss is {loss} within the {log_every} steps up to {done} (seed {seed})")
+            log.write(done, {"loss": loss, "gradient_norm": float(metrics["gradient_norm"])})
+            progress.update(done, loss=f"{loss:.4f}")
+        if validation is not None and (done % validate_every == 0 or done == optimisation.steps):
+            log.write(done, {"relative_error": relative_errors(averaged(), validation)})
+        if done % checkpoint_every == 0 or done == optimisation.steps:
+            checkpoints.save(state)
+    progress.close()
+    checkpoints.close()
+    account: dict[str, Any] = {
+        "steps": optimisation.steps,
+        "patches_per_step": optimisation.batch,
+        "patch": patch,
+        "seed": seed,
+        "noise_law": {"mean": optimisation.noise.mean, "std": optimisation.noise.std},
+        "learning_rate": optimisation.learning_rate,
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "seconds_of_last_run": round(time.perf_counter() - began, 1),
+    }
+    prior = averaged()
+    if validation is not None:
+        account["relative_error"] = relative_errors(prior, validation)
+    return prior, account
+
+
+def run(objects: experiment.Training, workdir: Path) -> Results:
+    """The train task: trains, writes the prior with its card."""
+    prior, account = train(
+        workdir,
+        objects.initial,
+        objects.source,
+        objects.optimisation,
+        seed=objects.seed,
+        patch=objects.patch,
+        symmetries=objects.symmetries,
+        weights=objects.weights,
+        rotate=objects.rotate,
+        validation=objects.validation,
+        validate_every=objects.validate_every,
+        checkpoint_every=objects.checkpoint_every,
+        mesh=objects.mesh,
+    )
+    files = save_prior(workdir / f"{objects.name}.safetensors", prior, {**objects.data, **account}, objects.storage)
+    errors = account.get("relative_error", {})
+    scores = "  ".join(f"{sigma}: {error:.3f}" for sigma, error in errors.items())
+    summary = f"{account['steps']} steps" + (f"; held-out relative error by noise level  {scores}" if errors else "")
+    return Results(summary, files)

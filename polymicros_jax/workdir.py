@@ -1,0 +1,72 @@
+"""The folder a run writes into: what it was, what it made, and whether it is done."""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from polymicros_jax.config import Config, ConfigError
+from polymicros_jax.data.atomic import replacing
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorstore", "numpy", "polymicros-jax")
+
+
+def start(workdir: Path, config: Config) -> None:
+    """Claims the folder for a config: writes ``config.json`` and ``environment.json`` where there are none yet.
+
+    Raises:
+      ConfigError: the folder belongs to another config; names the first key that differs.
+    """
+    resolved = json.loads(config.to_json_best_effort())
+    record = workdir / "config.json"
+    if record.exists():
+        different = _first_difference(json.loads(record.read_text()), resolved, "config")
+        if different is not None:
+            raise ConfigError(f"{record}: {different}; give another --workdir, or the config this one was written by")
+        return
+    if workdir.exists() and any(workdir.iterdir()):
+        raise ConfigError(f"{workdir}: is not empty and has no config.json; give a new or empty --workdir")
+    _write(record, resolved)
+    _write(workdir / "environment.json", environment())
+
+
+def finished(workdir: Path) -> dict[str, Any] | None:
+    """The results of a run that is done, as `finish` stored them."""
+    record = workdir / "results.json"
+    return json.loads(record.read_text()) if record.exists() else None
+
+
+def finish(workdir: Path, results: dict[str, Any]) -> None:
+    """Marks the run as done."""
+    _write(workdir / "results.json", results)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and devices of this process."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    devices = [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
+    return {"versions": versions, "commit": commit, "python": platform.python_version(), "devices": devices}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _first_difference(there: Any, asked: Any, name: str) -> str | None:
+    if isinstance(there, dict) and isinstance(asked, dict):
+        for key in sorted(there.keys() | asked.keys()):
+            found = _first_difference(there.get(key), asked.get(key), f"{name}.{key}")
+            if found is not None:
+                return found
+        return None
+    return None if there == asked else f"{name} is {there!r} there and {asked!r} now"
