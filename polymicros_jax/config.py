@@ -103,6 +103,7 @@ def _generate() -> ConfigDict:
             "shape": (32, 32, 32),
             "covariances": 4,
             "repeats": 1,
+            "directory": "",
             "mixtures": 4,
             "bounds": "",
             "steps": 25,

@@ -9,7 +9,7 @@ from polymicros_jax import (
     evaluate,
     expansion,
     experiment,
-    generate,
+    generation,
     super_resolution,
     train,
     workdir,
@@ -19,7 +19,7 @@ from polymicros_jax.results import Results
 
 _RUN: dict[str, Callable[[Config, Path], Results]] = {
     "train": lambda config, folder: train.run(experiment.training(config), folder),
-    "generate": lambda config, folder: generate.run(experiment.generation(config), folder),
+    "generate": lambda config, folder: generation.run(experiment.generation(config, folder)),
     "super_resolve": lambda config, folder: super_resolution.run(experiment.reconstruction(config), folder),
     "expand": lambda config, folder: expansion.run(experiment.expansion(config), folder),
     "evaluate": lambda config, folder: evaluate.run(experiment.evaluation(config), folder),

@@ -7,6 +7,9 @@ from jaxtyping import Array, Float
 
 from polymicros_jax.types import ArrayLike
 
+Scale = float | Float[Array, ""]
+"""``sigma_data``: a number, or a traced scalar where models of several scales share one trace."""
+
 
 @runtime_checkable
 class Denoiser(Protocol):
@@ -35,7 +38,7 @@ class Coefficients(NamedTuple):
     noise: Float[Array, "..."]
 
 
-def coefficients(sigma: Float[ArrayLike, "..."], sigma_data: float) -> Coefficients:
+def coefficients(sigma: Float[ArrayLike, "..."], sigma_data: Scale) -> Coefficients:
     """``c_skip, c_out, c_in, c_noise`` for noise of standard deviation ``sigma``."""
     sigma = jnp.asarray(sigma)
     variance = jnp.square(sigma) + sigma_data**2
@@ -52,7 +55,7 @@ def loss_weight(sigma: Float[ArrayLike, "..."], sigma_data: float) -> Float[Arra
     return (jnp.square(sigma) + sigma_data**2) / jnp.square(sigma * sigma_data)
 
 
-def denoiser(network: Network, sigma_data: float) -> Denoiser:
+def denoiser(network: Network, sigma_data: Scale) -> Denoiser:
     """Wraps a raw network as ``D(x, s) = c_skip x + c_out F(c_in x, c_noise)``.
 
     Eq. 19 of the paper prints ``D = c_skip + c_out F``: the ``x`` is missing there.

@@ -11,28 +11,24 @@ import hashlib
 import importlib.metadata
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from polymicros_jax.conditioners.channel_means import ChannelMeans
 from polymicros_jax.data import store as stores
 from polymicros_jax.data.dataset_card import write_card
 from polymicros_jax.data.feasibility import Limits, check
 from polymicros_jax.data.sampling_plan import Plan, ingredients, share
-from polymicros_jax.diffusion.preconditioning import Denoiser, denoiser
-from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, sample
-from polymicros_jax.diffusion.schedule import karras
+from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn
+from polymicros_jax.local_global import compiled_lgd
 from polymicros_jax.models import unet3d
 from polymicros_jax.orientation import representation
 from polymicros_jax.results import Results
 from polymicros_jax.spectral.mosm import PRESETS, Bounds, MosmParams, design
-from polymicros_jax.spectral.random_field import sample_mosm
 from polymicros_jax.training.prior import Prior
 from polymicros_jax.training.progress import Progress
 from polymicros_jax.types import ArrayLike, Key, Params
@@ -48,79 +44,6 @@ def sample_key(seed: tuple[int, int], attempt: int = 0) -> Key:
     """PRNG key of an attempt at a sample."""
     dataset, index = seed
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(dataset), index), attempt)
-
-
-def draw(
-    key: Key,
-    prior: Prior,
-    params: MosmParams,
-    shape: tuple[int, int, int],
-    *,
-    mean: Float[ArrayLike, " h"] | None = None,
-    steps: int = 25,
-    skip: int = 12,
-    churn: Churn | None = EDM_CHURN,
-) -> Float[Array, "nx ny nz h"]:
-    """One periodic volume with the two-point statistics of ``params`` and the local structure of ``prior`` (Alg. 3).
-
-    A Gaussian field of the covariances is noised to the level of step ``skip`` and denoised from there by the local
-    prior under periodic padding; the channel means are restored after each step. Pure; jits and maps over keys.
-
-    Args:
-      key: PRNG key; the draw is a function of it and the other arguments.
-      prior: local model.
-      params: one set of MOSM parameters with the channels of the prior.
-      shape: ``(nx, ny, nz)``, multiples of the stride of the network.
-      mean: channel means of the result; zero by default.
-      steps: N of the noise schedule.
-      skip: number of steps left out at the noisy end; the larger, the closer to the requested statistics, and the
-        closer to a Gaussian field.
-      churn: fresh noise a step; None gives the deterministic solver.
-    """
-    target = jnp.zeros(prior.network.channels) if mean is None else jnp.asarray(mean)
-    sigma_data = jnp.asarray(prior.sigma_data, jnp.float32)
-    return _lgd(key, prior.network, prior.params, sigma_data, params, target, shape, steps, skip, churn)
-
-
-def _lgd(
-    key: Key,
-    network: unet3d.UNet3DConfig,
-    weights: Params,
-    sigma_data: Float[Array, ""],
-    params: MosmParams,
-    mean: Float[Array, " h"],
-    shape: tuple[int, int, int],
-    steps: int,
-    skip: int,
-    churn: Churn | None,
-) -> Float[Array, "nx ny nz h"]:
-    field_key, diffusion_key = jax.random.split(key)
-    start = sample_mosm(field_key, params, shape, mean=mean)
-    denoise = _denoiser(network, weights, sigma_data)
-    means = ChannelMeans(mean)
-    return sample(diffusion_key, denoise, start, karras(steps), skip=skip, condition=means, churn=churn)
-
-
-# Weights and sigma_data are arguments, so that all local models of one architecture share a trace.
-_compiled_lgd = partial(jax.jit, static_argnums=(1, 6, 7, 8, 9))(_lgd)
-
-
-def _denoiser(network: unet3d.UNet3DConfig, weights: Params, sigma_data: Float[Array, ""]) -> Denoiser:
-    """`preconditioning.denoiser` with ``sigma_data`` as an array.
-
-    In units of the data, ``x' = x / d`` and ``s' = s / d``, the preconditioning is that of ``sigma_data = 1``; only
-    the noise level of the network, ``ln(s) / 4``, keeps the unit.
-    """
-
-    def raw(x: Array, noise_level: Array) -> Array:
-        return unet3d.apply(network, weights, x, noise_level + jnp.log(sigma_data) / 4.0, padding="periodic")
-
-    unit = denoiser(raw, 1.0)
-
-    def denoise(x: Float[ArrayLike, "*shape"], sigma: Float[ArrayLike, "..."] | float) -> Float[Array, "*shape"]:
-        return sigma_data * unit(x / sigma_data, sigma / sigma_data)
-
-    return denoise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,9 +216,9 @@ def generate(
     return Summary(store.directory, len(mine), made, found, rejected, len(refused), seconds)
 
 
-def run(settings: Mapping[str, Any], workdir: Path) -> Results:
-    """The generate task: makes this worker's share of the dataset below the workdir."""
-    summary = generate(workdir / "dataset", **settings)
+def run(settings: Mapping[str, Any]) -> Results:
+    """The generate task: makes this worker's share of the dataset."""
+    summary = generate(**settings)
     return Results(summary.table(), [summary.directory / "README.md", summary.directory / "dataset.json"])
 
 
@@ -353,7 +276,7 @@ def _volume(
 ) -> np.ndarray:
     prior = local.prior
     sigma_data, mean = jnp.asarray(prior.sigma_data, jnp.float32), jnp.asarray(local.mean)
-    field = _compiled_lgd(key, prior.network, prior.params, sigma_data, mosm, mean, shape, steps, skip, churn)
+    field = compiled_lgd(key, prior.network, prior.params, sigma_data, mosm, mean, shape, steps, skip, churn)
     return np.asarray(field) + local.origin
 
 

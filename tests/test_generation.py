@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 import zarr
 
-from polymicros_jax import generate as engine
+from polymicros_jax import generation as engine
 from polymicros_jax.data import store as stores
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.feasibility import Limits, Rejection, check
 from polymicros_jax.data.sampling_plan import Plan, ingredients, share
-from polymicros_jax.generate import Summary, draw, generate, sample_key
+from polymicros_jax.generation import Summary, generate, sample_key
+from polymicros_jax.local_global import compiled_lgd, draw
 from polymicros_jax.models import unet3d
 from polymicros_jax.orientation import quaternion, representation
 from polymicros_jax.spectral.mosm import sample_params
@@ -73,9 +74,9 @@ def records(directory: Path) -> list[dict[str, Any]]:
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary, int]:
     """One worker, one go: folder, summary and number of traces."""
     directory = tmp_path_factory.mktemp("unbroken")
-    engine._compiled_lgd.clear_cache()
+    compiled_lgd.clear_cache()
     summary = generate(directory, priors=tiny_priors(), **ARGUMENTS)
-    return directory, summary, engine._compiled_lgd._cache_size()
+    return directory, summary, compiled_lgd._cache_size()
 
 
 def test_ingredients_are_a_bijection() -> None:
@@ -108,18 +109,6 @@ def test_keys_differ_by_sample_and_attempt() -> None:
         for seed, index, attempt in itertools.product(range(3), range(10), range(4))
     }
     assert len(keys) == 120
-
-
-def test_the_denoiser_is_the_prior_under_periodic_padding() -> None:
-    x = jax.random.normal(jax.random.key(1), (*SHAPE, 9))
-    prior = tiny_priors()["fine"]
-    shared = jax.jit(engine._denoiser(NETWORK, prior.params, jnp.asarray(prior.sigma_data)))
-    periodic, replicate = jax.jit(prior.denoiser("periodic")), jax.jit(prior.denoiser("replicate"))
-    for sigma in (0.01, 0.5, 20.0):
-        level = jnp.asarray(sigma)
-        # Rescaling changes the rounding of the input, 1e-7; the layers of a random network amplify it.
-        np.testing.assert_allclose(shared(x, level), periodic(x, level), rtol=0, atol=2e-5)
-        assert np.abs(shared(x, level) - replicate(x, level)).max() > 1e-3
 
 
 def test_a_draw_starts_from_the_field_of_the_covariance() -> None:

@@ -1,0 +1,100 @@
+"""Objects of an evaluation and of a conversion."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from polymicros_jax.config import ConfigError
+from polymicros_jax.data import export, masks, repair
+from polymicros_jax.data.volume import OrientationVolume
+from polymicros_jax.experiment.inputs import invertible_prior, representation, require_group, volume
+from polymicros_jax.orientation.representation import Representation
+from polymicros_jax.training.prior import Prior
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What the evaluate task needs.
+
+    Attributes:
+      volumes: reference volumes by name.
+      masks: known voxels by title, for each volume name and factor: ``(title, volume name, known)``.
+      settings: keyword arguments of `reconstruct.super_resolve` by the label of the method.
+    """
+
+    seed: int
+    prior_name: str
+    prior: Prior
+    kind: Representation
+    volumes: dict[str, OrientationVolume]
+    masks: list[tuple[str, str, np.ndarray]]
+    settings: dict[str, dict[str, Any]]
+
+
+def evaluation(config: ConfigDict) -> Evaluation:
+    """Objects of an evaluation.
+
+    Raises:
+      ConfigError: no volumes, or one of another symmetry.
+      DataError: a volume that cannot be read.
+    """
+    section, kind = config.evaluate, representation(config)
+    prior = invertible_prior(config, section.prior)
+    if not section.volumes:
+        raise ConfigError("evaluate.volumes: found none, accepted is at least one")
+    volumes = {each.source: volume(each, "evaluate.volumes") for each in section.volumes}
+    cases = []
+    for name, reference in volumes.items():
+        require_group(reference, kind, name)
+        for factor in section.factors:
+            known = masks.every_slice(reference.shape, section.axis, factor) & reference.mask
+            cases.append((f"{name}, one section in {factor} along {section.axis} known", name, known))
+    settings = {}
+    for method in section.methods:
+        for start in section.starts:
+            label = f"{method}, start {start:g}" if start else f"{method}, from noise"
+            settings[label] = {
+                "draws": section.draws,
+                "steps": section.steps,
+                "start": start or None,
+                "method": method,
+                "theta": section.theta,
+            }
+    return Evaluation(config.seed, section.prior, prior, kind, volumes, cases, settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """What the convert task needs: a repaired volume and, by file name, the options of its writer."""
+
+    title: str
+    volume: OrientationVolume
+    outputs: dict[str, dict[str, Any]]
+
+
+def conversion(config: ConfigDict) -> Conversion:
+    """Objects of a conversion.
+
+    Raises:
+      ConfigError: no outputs, or one in an unknown format.
+      DataError: a volume that cannot be read.
+    """
+    section = config.convert
+    accepted = ", ".join(export.SUFFIXES)
+    if not section.outputs:
+        raise ConfigError(f"convert.outputs: found none, accepted are file names ending in {accepted}")
+    for name in section.outputs:
+        if Path(name).suffix.lower() not in export.SUFFIXES:
+            raise ConfigError(f"convert.outputs: found {name!r}, accepted endings are {accepted}")
+    whole = volume(section.volume, "convert.volume")
+    if section.cubic:
+        whole = repair.to_cubic(whole)
+    if section.fill:
+        whole = repair.fill(whole)
+    outputs = {
+        name: {"frame": section.map_frame} if Path(name).suffix.lower() == ".ang" else {} for name in section.outputs
+    }
+    return Conversion(section.volume.source, whole, outputs)

@@ -1,0 +1,39 @@
+"""Arguments of the dataset engine."""
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from polymicros_jax.config import ConfigError
+from polymicros_jax.data.feasibility import Limits
+from polymicros_jax.training.prior import load_prior, read_card
+
+
+def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Keyword arguments of `generation.generate`; a dataset that several workers share has a folder of its own."""
+    section = config.generate
+    if not section.priors:
+        raise ConfigError("generate.priors: found none, accepted are names or paths of priors")
+    priors = {Path(each).stem: load_prior(each) for each in section.priors}
+    if len(priors) != len(section.priors):
+        raise ConfigError(f"generate.priors: found {section.priors}, accepted are files of different names")
+    cards = {Path(each).stem: read_card(each) for each in section.priors}
+    return {
+        "directory": Path(section.directory).absolute() if section.directory else workdir / "dataset",
+        "priors": priors,
+        "sources": {name: str(card["training"].get("trained_on", "unknown")) for name, card in cards.items()},
+        "shape": tuple(section.shape),
+        "covariances": section.covariances,
+        "repeats": section.repeats,
+        "seed": config.seed,
+        "steps": section.steps,
+        "skip": section.skip,
+        "mixtures": section.mixtures,
+        "bounds": section.bounds or None,
+        "limits": Limits(distance=section.largest_mean_distance, grains=section.fewest_grains),
+        "attempts": section.attempts,
+        "dtype": section.dtype,
+        "worker": section.worker,
+        "workers": section.workers,
+    }

@@ -1,0 +1,78 @@
+"""What several tasks start from: the representation, volumes, priors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from polymicros_jax.config import ConfigError
+from polymicros_jax.data import ebsd, repair, samples
+from polymicros_jax.data.patches import (
+    MemoryFields,
+)
+from polymicros_jax.data.volume import OrientationVolume
+from polymicros_jax.orientation import representation as representations
+from polymicros_jax.orientation.representation import Representation
+from polymicros_jax.training.prior import Prior, load_prior
+
+
+def representation(config: ConfigDict) -> Representation:
+    """The representation the config names."""
+    if config.representation not in representations.names():
+        raise ConfigError(
+            f"representation: found {config.representation!r}, accepted are {', '.join(representations.names())}"
+        )
+    return representations.get(config.representation)
+
+
+def volume(section: ConfigDict, name: str) -> OrientationVolume:
+    """Reads, cuts and thins the volume of a section made by `config.volume`; ``name`` is the section's, for errors."""
+    source = section.source
+    if not source:
+        raise ConfigError(f"{name}.source: found nothing, accepted is a bundled sample or the path of a file")
+    sample, _, split = source.partition("/")
+    if sample in samples.names() and not Path(source).exists():
+        whole = samples.load(sample, split or "all")
+    else:
+        whole = ebsd.read(source, section.frame or None, slice_spacing=section.slice_spacing or None)
+    stop = tuple(b or n for b, n in zip(section.stop, whole.shape, strict=True))
+    if section.start != (0, 0, 0) or stop != whole.shape:
+        whole = whole.crop(section.start, stop)
+    if section.spacing > 0.0:
+        whole = whole.resample(section.spacing)
+    if section.every > 1:
+        whole = whole.resample([h * section.every for h in whole.spacing])
+    return whole
+
+
+def fields(sections: Sequence[ConfigDict], name: str, kind: Representation, centre: bool) -> MemoryFields:
+    """Volumes as channel fields. Unobserved voxels take the nearest observed orientation: a patch has no holes."""
+    encoded = []
+    for number, section in enumerate(sections):
+        whole = repair.fill(volume(section, f"{name}[{number}]"))
+        require_group(whole, kind, f"{name}[{number}]")
+        field = np.asarray(kind.encode(whole.quaternions))
+        encoded.append(field - field.mean((0, 1, 2), keepdims=True) if centre else field)
+    return MemoryFields(tuple(encoded))
+
+
+def invertible_prior(config: ConfigDict, name: str) -> Prior:
+    """A prior of the config's representation, which must be one that can be turned back into orientations.
+
+    Raises:
+      ConfigError: the prior is of another representation, or that one is not invertible.
+    """
+    kind = representation(config)
+    if not kind.invertible:
+        raise ConfigError(f"representation: {kind.name} cannot be turned back into orientations; use gsh4")
+    prior = load_prior(name)
+    if prior.representation != kind.name:
+        raise ConfigError(f"{config.task}.prior: {name} is a prior of {prior.representation}, not of {kind.name}")
+    return prior
+
+
+def require_group(whole: OrientationVolume, kind: Representation, name: str) -> None:
+    """Refuses a volume of another crystal symmetry than the representation's."""
+    if whole.group != kind.group:
+        raise ConfigError(f"{name}: found the symmetry {whole.group}, {kind.name} takes {kind.group}")

@@ -1,0 +1,148 @@
+"""Objects of the tasks that complete a volume: from some of its voxels, or from maps."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from polymicros_jax.config import ConfigError
+from polymicros_jax.data import masks
+from polymicros_jax.data.volume import OrientationVolume
+from polymicros_jax.experiment.inputs import invertible_prior, representation, require_group, volume
+from polymicros_jax.orientation.representation import Representation
+from polymicros_jax.training.prior import Prior
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+    """What the super-resolution task needs.
+
+    Attributes:
+      title: what is reconstructed, for the report.
+      reference: the volume; it holds the truth that the input lacks, or nothing where it was never measured.
+      known: voxels the reconstruction is given.
+      stacking: axis along which whole sections are missing, if so.
+      scored: whether the reference knows missing voxels.
+      settings: keyword arguments of `reconstruct.super_resolve`.
+    """
+
+    title: str
+    seed: int
+    prior: Prior
+    kind: Representation
+    reference: OrientationVolume
+    known: np.ndarray
+    stacking: int | None
+    scored: bool
+    settings: dict[str, Any]
+
+
+def reconstruction(config: ConfigDict) -> Reconstruction:
+    """Objects of a super-resolution.
+
+    Raises:
+      ConfigError: keys that do not fit together, or a mask that keeps nothing or everything.
+      DataError: a volume that cannot be read.
+    """
+    section, kind = config.super_resolve, representation(config)
+    prior = invertible_prior(config, section.prior)
+    reference, mask = volume(section.volume, "super_resolve.volume"), section.mask
+    require_group(reference, kind, "super_resolve.volume")
+    selections: dict[str, Callable[[], np.ndarray]] = {
+        "slices": lambda: masks.every_slice(reference.shape, mask.axis, mask.every, mask.offset),
+        "random": lambda: masks.random_voxels(reference.shape, mask.share, config.seed),
+        "box": lambda: masks.without_box(reference.shape, tuple(mask.start), tuple(mask.stop)),
+        "orthogonal": lambda: masks.orthogonal_slices(reference.shape),
+        "unindexed": lambda: np.ones(reference.shape, bool),
+        "insert": lambda: np.ones(reference.shape, bool),
+    }
+    if mask.kind not in selections:
+        raise ConfigError(f"super_resolve.mask.kind: found {mask.kind!r}, accepted are {', '.join(selections)}")
+    if mask.kind == "insert":
+        reference = masks.insert_slices(reference, mask.axis, mask.every)
+    known = selections[mask.kind]() & reference.mask
+    missing = ~known & reference.mask
+    if not known.any():
+        raise ConfigError("super_resolve.mask: keeps no observed voxel")
+    if known.all():
+        raise ConfigError("super_resolve.mask: keeps every voxel, nothing is missing")
+    return Reconstruction(
+        title=section.volume.source,
+        seed=config.seed,
+        prior=prior,
+        kind=kind,
+        reference=reference,
+        known=known,
+        stacking=masks.AXES.index(mask.axis) if mask.kind in ("slices", "insert") else None,
+        scored=bool(missing.any()),
+        settings={
+            "draws": section.draws,
+            "steps": section.steps,
+            "start": section.start or None,
+            "method": section.method,
+            "theta": section.theta,
+            "tile": section.tile or None,
+        },
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Expansion:
+    """What the 2D-to-3D task needs; ``reference`` is the volume the maps were cut from, if any."""
+
+    seed: int
+    prior: Prior
+    kind: Representation
+    maps: dict[str, OrientationVolume]
+    reference: OrientationVolume | None
+    shape: tuple[int, int, int]
+    settings: dict[str, Any]
+
+
+def expansion(config: ConfigDict) -> Expansion:
+    """Objects of an expansion.
+
+    Raises:
+      ConfigError: neither a volume nor maps, maps of different step, or a shape the network cannot take.
+      DataError: a volume that cannot be read.
+    """
+    section, kind = config.expand, representation(config)
+    prior = invertible_prior(config, section.prior)
+    given = {axis: each for axis, each in section.maps.items() if each.source}
+    if bool(given) == bool(section.volume.source):
+        raise ConfigError("expand: give either maps or a volume to cut them from")
+    reference = None
+    if given:
+        maps = {axis: volume(each, f"expand.maps.{axis}") for axis, each in given.items()}
+    else:
+        reference = volume(section.volume, "expand.volume")
+        maps = {axis: _middle(reference, number) for number, axis in enumerate("xyz")}
+    for axis, each in maps.items():
+        require_group(each, kind, f"expand, map normal to {axis}")
+        if 1 not in each.shape:
+            raise ConfigError(f"expand.maps.{axis}: found a volume of {each.shape}, accepted is a single section")
+    if any(size % prior.network.stride for size in section.shape):
+        raise ConfigError(f"expand.shape: found {section.shape}, accepted are multiples of {prior.network.stride}")
+    return Expansion(
+        seed=config.seed,
+        prior=prior,
+        kind=kind,
+        maps=maps,
+        reference=reference,
+        shape=tuple(section.shape),
+        settings={
+            "draws": section.draws,
+            "steps": section.steps,
+            "start": section.start or None,
+            "budget": section.budget,
+        },
+    )
+
+
+def _middle(whole: OrientationVolume, axis: int) -> OrientationVolume:
+    middle = whole.shape[axis] // 2
+    start, stop = [0, 0, 0], list(whole.shape)
+    start[axis], stop[axis] = middle, middle + 1
+    return whole.crop(start, stop)

@@ -1,0 +1,168 @@
+"""Objects of a training."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from polymicros_jax.config import ConfigError
+from polymicros_jax.data import store
+from polymicros_jax.data.patches import (
+    CubeSymmetries,
+    FieldSource,
+    MemoryFields,
+    check_sizes,
+    cube_symmetries,
+    grid_of_patches,
+)
+from polymicros_jax.data.stored_fields import StoredFields
+from polymicros_jax.diffusion.loss import NoiseLaw
+from polymicros_jax.experiment.inputs import fields, representation
+from polymicros_jax.models import unet3d
+from polymicros_jax.training.augment import texture_rotation
+from polymicros_jax.training.ema import EmaLaw
+from polymicros_jax.training.prior import Prior, load_prior
+from polymicros_jax.training.step import Optimisation
+from polymicros_jax.types import Key
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What `train.train` needs, and what the card of the result says of its data."""
+
+    seed: int
+    initial: Prior
+    source: FieldSource
+    optimisation: Optimisation
+    patch: int
+    symmetries: CubeSymmetries | None
+    weights: tuple[float, ...] | None
+    rotate: Callable[[Key, jax.Array], jax.Array] | None
+    validation: np.ndarray | None
+    validate_every: int
+    checkpoint_every: int
+    mesh: Mesh | None
+    name: str
+    storage: str
+    data: dict[str, Any]
+
+
+def optimisation(section: ConfigDict) -> Optimisation:
+    """Hyper-parameters of a section made by `config.optimisation`."""
+    return Optimisation(
+        steps=section.steps,
+        batch=section.batch,
+        accumulate=section.accumulate,
+        learning_rate=section.learning_rate,
+        warmup=section.warmup,
+        final_rate=section.final_rate,
+        weight_decay=section.weight_decay,
+        clip=section.clip,
+        beta2=section.beta2,
+        noise=NoiseLaw(section.noise_mean, section.noise_std),
+        ema=EmaLaw(section.ema_decay, section.ema_power),
+    )
+
+
+def network(section: ConfigDict, channels: int) -> unet3d.UNet3DConfig:
+    """Architecture of a section made by `config.network`."""
+    return unet3d.UNet3DConfig(channels=channels, **{key: section[key] for key in section})
+
+
+def training(config: ConfigDict) -> Training:
+    """Objects of a training.
+
+    Raises:
+      ConfigError: keys that do not fit together.
+      DataError: a volume that cannot be read or is smaller than a patch.
+    """
+    section, kind = config.train, representation(config)
+    if bool(section.volumes) == bool(section.dataset):
+        raise ConfigError("train: give either volumes or a dataset to train on")
+    if (section.symmetries or section.texture) and kind.sample_rotation is None:
+        raise ConfigError(f"train: {kind.name} cannot be rotated; set train.symmetries and train.texture to False")
+    source: FieldSource
+    weights: tuple[float, ...] | None
+    if section.volumes:
+        source = fields(section.volumes, "train.volumes", kind, section.centre)
+        weights = tuple(each.weight for each in section.volumes)
+    else:
+        source, weights = _dataset(section.dataset), None
+    check_sizes(source, section.patch)
+    if section.initial:
+        initial = load_prior(section.initial)
+        if initial.representation != kind.name:
+            raise ConfigError(f"train.initial: {section.initial} is a prior of {initial.representation}")
+        # The architecture is the prior's; how it is computed is this run's.
+        how = {"compute_dtype": section.network.compute_dtype, "remat": section.network.remat}
+        initial = dataclasses.replace(initial, network=dataclasses.replace(initial.network, **how))
+    else:
+        architecture = network(section.network, kind.channels)
+        scale = float(np.sqrt(np.mean([np.mean(np.square(read)) for read in _whole_fields(source)])))
+        initial = Prior(
+            params=unet3d.init(jax.random.key(config.seed), architecture),
+            network=architecture,
+            sigma_data=scale,
+            representation=kind.name,
+        )
+    if section.patch % initial.network.stride:
+        raise ConfigError(f"train.patch: found {section.patch}, accepted is a multiple of {initial.network.stride}")
+    validation = None
+    if section.validation:
+        held_out = fields(section.validation, "train.validation", kind, section.centre)
+        check_sizes(held_out, section.patch)
+        validation = grid_of_patches(held_out, size=section.patch, stride=section.validation_stride)
+    devices = jax.device_count()
+    settings = optimisation(section.optimisation)
+    if (settings.batch // settings.accumulate) % devices:
+        raise ConfigError(
+            f"train.optimisation: {settings.batch} patches in {settings.accumulate} parts do not divide among "
+            f"{devices} devices"
+        )
+    return Training(
+        seed=config.seed,
+        initial=initial,
+        source=source,
+        optimisation=settings,
+        patch=section.patch,
+        symmetries=cube_symmetries(kind.sample_rotation) if section.symmetries and kind.sample_rotation else None,
+        weights=weights,
+        rotate=texture_rotation(kind) if section.texture else None,
+        validation=validation,
+        validate_every=section.validate_every,
+        checkpoint_every=section.checkpoint_every,
+        mesh=jax.make_mesh((devices,), ("data",)) if devices > 1 else None,
+        name=section.name,
+        storage=section.storage,
+        data={
+            "trained_on": [_described(each) for each in section.volumes] or section.dataset,
+            "validated_on": [_described(each) for each in section.validation],
+            "initial": section.initial or "random",
+            "centred": section.centre,
+            "augmentation": [name for name in ("symmetries", "texture") if section[name]],
+        },
+    )
+
+
+def _dataset(folder: str) -> StoredFields:
+    opened = store.open(folder)
+    complete = tuple(store.completed(opened))
+    if not complete:
+        raise ConfigError(f"train.dataset: {folder} holds no complete sample")
+    return StoredFields(opened, complete)
+
+
+def _whole_fields(source: FieldSource) -> list[np.ndarray]:
+    """Fields to measure the scale on: all those in memory, at most eight of a dataset."""
+    if isinstance(source, MemoryFields):
+        return list(source.fields)
+    return [source.read_patch(index, (0, 0, 0), min(shape)) for index, shape in enumerate(source.shapes[:8])]
+
+
+def _described(section: ConfigDict) -> str:
+    thinned = f", every {section.every} voxels" if section.every > 1 else ""
+    return f"{section.source}{thinned}, weight {section.weight:g}"

@@ -1,0 +1,77 @@
+"""Local-to-global diffusion: one periodic volume from a covariance and a local model (PolyMicros Alg. 3, App. B.2)."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from polymicros_jax.conditioners.channel_means import ChannelMeans
+from polymicros_jax.diffusion.preconditioning import denoiser
+from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, sample
+from polymicros_jax.diffusion.schedule import karras
+from polymicros_jax.models import unet3d
+from polymicros_jax.spectral.mosm import MosmParams
+from polymicros_jax.spectral.random_field import sample_mosm
+from polymicros_jax.training.prior import Prior
+from polymicros_jax.types import ArrayLike, Key, Params
+
+
+def draw(
+    key: Key,
+    prior: Prior,
+    params: MosmParams,
+    shape: tuple[int, int, int],
+    *,
+    mean: Float[ArrayLike, " h"] | None = None,
+    steps: int = 25,
+    skip: int = 12,
+    churn: Churn | None = EDM_CHURN,
+) -> Float[Array, "nx ny nz h"]:
+    """One periodic volume with the two-point statistics of ``params`` and the local structure of ``prior`` (Alg. 3).
+
+    A Gaussian field of the covariances is noised to the level of step ``skip`` and denoised from there by the local
+    prior under periodic padding; the channel means are restored after each step. Pure; jits and maps over keys.
+
+    Args:
+      key: PRNG key; the draw is a function of it and the other arguments.
+      prior: local model.
+      params: one set of MOSM parameters with the channels of the prior.
+      shape: ``(nx, ny, nz)``, multiples of the stride of the network.
+      mean: channel means of the result; zero by default.
+      steps: N of the noise schedule.
+      skip: number of steps left out at the noisy end; the larger, the closer to the requested statistics, and the
+        closer to a Gaussian field.
+      churn: fresh noise a step; None gives the deterministic solver.
+    """
+    target = jnp.zeros(prior.network.channels) if mean is None else jnp.asarray(mean)
+    sigma_data = jnp.asarray(prior.sigma_data, jnp.float32)
+    return _lgd(key, prior.network, prior.params, sigma_data, params, target, shape, steps, skip, churn)
+
+
+def _lgd(
+    key: Key,
+    network: unet3d.UNet3DConfig,
+    weights: Params,
+    sigma_data: Float[Array, ""],
+    params: MosmParams,
+    mean: Float[Array, " h"],
+    shape: tuple[int, int, int],
+    steps: int,
+    skip: int,
+    churn: Churn | None,
+) -> Float[Array, "nx ny nz h"]:
+    field_key, diffusion_key = jax.random.split(key)
+    start = sample_mosm(field_key, params, shape, mean=mean)
+
+    def raw(x: Array, noise_level: Array) -> Array:
+        return unet3d.apply(network, weights, x, noise_level, padding="periodic")
+
+    means = ChannelMeans(mean)
+    return sample(
+        diffusion_key, denoiser(raw, sigma_data), start, karras(steps), skip=skip, condition=means, churn=churn
+    )
+
+
+compiled_lgd = partial(jax.jit, static_argnums=(1, 6, 7, 8, 9))(_lgd)
+"""`draw` with weights and ``sigma_data`` as arguments, so that all local models of one architecture share a trace."""
