@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from polymicros_jax import tasks
@@ -17,6 +17,7 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the resolved config and st
 
 def main(argv: list[str]) -> int:
     """Dispatches to the task of the config; one line on standard error and exit status 2 for a mistake of the user."""
+    logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
         print(f"error: unexpected argument {argv[1]!r}", file=sys.stderr)
         return 2

@@ -1,6 +1,7 @@
 """The tasks by name, and how one is run: claimed, done once, resumed."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from polymicros_jax import (
@@ -17,29 +18,35 @@ from polymicros_jax import (
 from polymicros_jax.config import TASKS, Config, ConfigError
 from polymicros_jax.results import Results
 
-_RUN: dict[str, Callable[[Config, Path], Results]] = {
-    "train": lambda config, folder: train.run(experiment.training(config), folder),
-    "generate": lambda config, folder: generation.run(experiment.generation(config, folder)),
-    "super_resolve": lambda config, folder: super_resolution.run(experiment.reconstruction(config), folder),
-    "expand": lambda config, folder: expansion.run(experiment.expansion(config), folder),
-    "evaluate": lambda config, folder: evaluate.run(experiment.evaluation(config), folder),
-    "convert": lambda config, folder: conversion.run(experiment.conversion(config), folder),
-    "bootstrap": lambda config, folder: bootstrap.run(experiment.stages(config, folder), folder, run),
+_PREPARE: dict[str, Callable[[Config, Path], Callable[[], Results]]] = {
+    "train": lambda config, folder: partial(train.run, experiment.training(config), folder),
+    "generate": lambda config, folder: partial(generation.run, experiment.generation(config, folder)),
+    "super_resolve": lambda config, folder: partial(super_resolution.run, experiment.reconstruction(config), folder),
+    "expand": lambda config, folder: partial(expansion.run, experiment.expansion(config), folder),
+    "evaluate": lambda config, folder: partial(evaluate.run, experiment.evaluation(config), folder),
+    "convert": lambda config, folder: partial(conversion.run, experiment.conversion(config), folder),
+    "bootstrap": lambda config, folder: partial(bootstrap.run, experiment.stages(config, folder), folder, run),
 }
+"""By task: from a config and a folder to the work, with everything that can be wrong with the config found."""
 
 
 def run(config: Config, folder: Path) -> Results:
     """Runs the task of a config in a folder; one that is done already says so and hands back what it made.
 
+    Nothing is written before the whole config was found to be sound.
+
     Raises:
-      ConfigError: an unknown task, or a folder that belongs to another config.
+      ConfigError: an unknown task, a config that cannot be run, or a folder that belongs to another config.
+      DataError: an input that cannot be read.
     """
-    if config.get("task") not in _RUN:
+    if config.get("task") not in _PREPARE:
         raise ConfigError(f"task: found {config.get('task')!r}, accepted are {', '.join(TASKS)}")
-    workdir.start(folder, config)
+    workdir.check(folder, config)
     done = workdir.finished(folder)
     if done is not None:
         return Results(f"(done before) {done['summary']}", [folder / name for name in done["files"]])
-    results = _RUN[config.task](config, folder)
+    work = _PREPARE[config.task](config, folder)
+    workdir.start(folder, config)
+    results = work()
     workdir.finish(folder, results.to_json(folder))
     return results

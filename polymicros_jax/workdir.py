@@ -10,28 +10,31 @@ from typing import Any
 import jax
 
 from polymicros_jax.config import Config, ConfigError
-from polymicros_jax.data.atomic import replacing
+from polymicros_jax.results import write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorstore", "numpy", "polymicros-jax")
 
 
-def start(workdir: Path, config: Config) -> None:
-    """Claims the folder for a config: writes ``config.json`` and ``environment.json`` where there are none yet.
+def check(workdir: Path, config: Config) -> None:
+    """Refuses a folder that belongs to something else; writes nothing.
 
     Raises:
-      ConfigError: the folder belongs to another config; names the first key that differs.
+      ConfigError: the folder belongs to another config (names the first key that differs), or holds other files.
     """
-    resolved = json.loads(config.to_json_best_effort())
     record = workdir / "config.json"
     if record.exists():
-        different = _first_difference(json.loads(record.read_text()), resolved, "config")
+        different = _first_difference(json.loads(record.read_text()), _plain(config), "config")
         if different is not None:
             raise ConfigError(f"{record}: {different}; give another --workdir, or the config this one was written by")
-        return
-    if workdir.exists() and any(workdir.iterdir()):
+    elif workdir.exists() and any(workdir.iterdir()):
         raise ConfigError(f"{workdir}: is not empty and has no config.json; give a new or empty --workdir")
-    _write(record, resolved)
-    _write(workdir / "environment.json", environment())
+
+
+def start(workdir: Path, config: Config) -> None:
+    """Claims the folder for a config: writes ``environment.json`` and ``config.json`` where there are none yet."""
+    if not (workdir / "config.json").exists():
+        write_json(workdir / "environment.json", environment())
+        write_json(workdir / "config.json", _plain(config))
 
 
 def finished(workdir: Path) -> dict[str, Any] | None:
@@ -42,7 +45,7 @@ def finished(workdir: Path) -> dict[str, Any] | None:
 
 def finish(workdir: Path, results: dict[str, Any]) -> None:
     """Marks the run as done."""
-    _write(workdir / "results.json", results)
+    write_json(workdir / "results.json", results)
 
 
 def environment() -> dict[str, Any]:
@@ -57,9 +60,8 @@ def environment() -> dict[str, Any]:
     return {"versions": versions, "commit": commit, "python": platform.python_version(), "devices": devices}
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+def _plain(config: Config) -> dict[str, Any]:
+    return json.loads(config.to_json_best_effort())
 
 
 def _first_difference(there: Any, asked: Any, name: str) -> str | None:

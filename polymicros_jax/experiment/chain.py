@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from polymicros_jax.config import ConfigError
+from polymicros_jax.experiment.inputs import volume
 
 STAGE = "stage:"
 """A string "stage:NAME/FILE" in the config of a stage is a file of the earlier stage NAME."""
@@ -14,13 +15,31 @@ STAGE = "stage:"
 def stages(config: ConfigDict, workdir: Path) -> dict[str, ConfigDict]:
     """The configs of a chain in the order of their names, references to earlier stages resolved to paths.
 
+    The volumes of all stages are read once here, so that a missing file shows before the first stage has run for an
+    hour.
+
     Raises:
       ConfigError: no stages, or a reference to a stage that does not come before.
+      DataError: a volume that cannot be read.
     """
     names = sorted(config.bootstrap.keys())
     if not names:
         raise ConfigError("bootstrap: found no stages")
-    return {name: _resolved(config.bootstrap[name], workdir, names[: names.index(name)]) for name in names}
+    resolved = {name: _resolved(config.bootstrap[name], workdir, names[: names.index(name)]) for name in names}
+    for name, stage in resolved.items():
+        _read_volumes(stage, name)
+    return resolved
+
+
+def _read_volumes(value: Any, name: str) -> None:
+    if isinstance(value, ConfigDict):
+        if value.get("source"):
+            volume(value, name)
+        for key in value:
+            _read_volumes(value[key], f"{name}.{key}")
+    elif isinstance(value, tuple | list):
+        for number, each in enumerate(value):
+            _read_volumes(each, f"{name}[{number}]")
 
 
 def _resolved(value: Any, workdir: Path, earlier: list[str]) -> Any:

@@ -1,0 +1,125 @@
+"""The command line: what it says of wrong input, and that nothing half-written stays behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from polymicros_jax import config as defaults
+from polymicros_jax import tasks
+from polymicros_jax.config import ConfigError
+from polymicros_jax.data import samples
+from polymicros_jax.data.errors import DataError
+
+sys.path.insert(0, str(Path(__file__).parent))
+import config_files
+
+
+def _super_resolve(**volume: object) -> ConfigDict:
+    config = defaults.default("super_resolve")
+    config.super_resolve.volume = defaults.volume("in100/evaluate")
+    config.super_resolve.volume.update(volume)
+    return config
+
+
+def _train(**volume: object) -> ConfigDict:
+    config = defaults.default("train")
+    section = defaults.volume("in100/train")
+    section.update(volume)
+    config.train.volumes = (section,)
+    return config
+
+
+def _refused(config: ConfigDict, folder: Path, message: str, error: type[Exception] = ConfigError) -> None:
+    with pytest.raises(error, match=message):
+        tasks.run(config, folder)
+    assert not folder.exists(), "a refused run must not leave anything behind"
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    _refused(_super_resolve(source="no/such/scan.ang"), tmp_path / "run", "no such file", FileNotFoundError)
+
+
+def test_an_unknown_format(tmp_path: Path) -> None:
+    scan = tmp_path / "scan.xyz"
+    scan.write_text("0 0 0")
+    _refused(_super_resolve(source=str(scan)), tmp_path / "run", r"scan\.xyz.*\.ang", DataError)
+
+
+def test_a_missing_frame(tmp_path: Path) -> None:
+    scan = tmp_path / "scan.ang"
+    scan.write_text("# GRID: SqrGrid\n# XSTEP: 1.0\n# YSTEP: 1.0\n# NCOLS_ODD: 1\n# NROWS: 1\n0 0 0 0 0 1 1 0 1 1\n")
+    _refused(_super_resolve(source=str(scan)), tmp_path / "run", "frame.*edax", DataError)
+
+
+def test_a_volume_smaller_than_a_patch(tmp_path: Path) -> None:
+    _refused(_train(stop=(20, 0, 0)), tmp_path / "run", r"smaller than a patch of 24\^3", DataError)
+
+
+def test_a_mask_that_keeps_nothing_or_everything(tmp_path: Path) -> None:
+    config = _super_resolve(stop=(8, 8, 8))
+    config.super_resolve.mask.offset = 50
+    _refused(config, tmp_path / "run", "no section is kept", DataError)
+    whole = _super_resolve(stop=(8, 8, 8))
+    whole.super_resolve.mask.kind = "unindexed"
+    inside = samples.load("in100", "evaluate").mask
+    x, y, z = next((x, y, z) for x, y, z in np.ndindex(28, 92, 60) if inside[x : x + 8, y : y + 8, z : z + 8].all())
+    whole.super_resolve.volume.start, whole.super_resolve.volume.stop = (x, y, z), (x + 8, y + 8, z + 8)
+    _refused(whole, tmp_path / "run", "nothing is missing")
+
+
+def test_a_prior_of_another_representation(tmp_path: Path) -> None:
+    config = _super_resolve()
+    config.representation = "rogsh3"
+    _refused(config, tmp_path / "run", "rogsh3 cannot be turned back")
+
+
+def test_a_workdir_of_another_config(tmp_path: Path) -> None:
+    config = defaults.default("convert")
+    config.convert.volume.source = "in100/evaluate"
+    config.convert.volume.stop = (4, 4, 4)
+    config.convert.outputs = ("volume.npz",)
+    tasks.run(config, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    config.convert.outputs = ("volume.vti",)
+    with pytest.raises(ConfigError, match=r"config\.convert\.outputs"):
+        tasks.run(config, tmp_path / "run")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    config.convert.outputs = ("volume.npz",)
+    assert tasks.run(config, tmp_path / "run").summary.startswith("(done before)")
+
+
+def test_a_chain_is_checked_before_its_first_stage(tmp_path: Path) -> None:
+    config = config_files.load("bootstrap_cpu")
+    config.bootstrap["5_super_resolve"].super_resolve.volume.source = "no/such/scan.npz"
+    _refused(config, tmp_path / "run", "no such file", FileNotFoundError)
+    config = config_files.load("bootstrap_cpu")
+    config.bootstrap["2_generate"].generate.priors = ("stage:9_later/prior.safetensors",)
+    _refused(config, tmp_path / "run", "9_later.*accepted are the stages before")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/quickstart.py", "--config.super_resolve.drews=1"], "drews"),
+        (["--config=configs/quickstart.py", "--config.super_resolve.volume.source=nowhere.ang"], "nowhere.ang"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong(arguments: list[str], message: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "polymicros_jax.main", *arguments, f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=config_files.ROOT, check=False)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "polymicros_jax.main", "--config=configs/quickstart.py", "--dry_run"]
+    done = subprocess.run(
+        [*command, f"--workdir={tmp_path / 'run'}"], capture_output=True, text=True, cwd=config_files.ROOT, check=True
+    )
+    assert "in100/evaluate" in done.stdout
+    assert not (tmp_path / "run").exists()
