@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from polymicros_jax.spectral.hermitian import check_covariances
 from polymicros_jax.spectral.mosm_kernel import MosmParams, covariance, with_band
 from polymicros_jax.types import ArrayLike
 
@@ -59,11 +60,13 @@ def fit(
         starts: number of random starts.
 
     Raises:
-        ValueError: for a number of mixtures outside 1 to 16, or covariances without variance at zero lag.
+        ValueError: for a number of mixtures outside 1 to 16, or covariances that are infinite, not Hermitian in (pair,
+            lag), or without variance at zero lag.
     """
     target = jnp.asarray(covariances)
     if not 1 <= mixtures <= MOST_MIXTURES:
         raise ValueError(f"mixtures: found {mixtures}; accepted are 1 to {MOST_MIXTURES}")
+    check_covariances(target, missing=True)
     zero = target[(0,) * (target.ndim - 2)]
     if not bool((jnp.diagonal(zero) > 0).all()):
         raise ValueError("covariances: a channel has no variance at zero lag (index 0); nothing to fit")

@@ -18,12 +18,9 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from polymicros_jax.spectral import grid
+from polymicros_jax.spectral.hermitian import check_covariances
 from polymicros_jax.spectral.mosm_kernel import Leaf, MosmParams, amplitude_filters
 from polymicros_jax.types import ArrayLike, Key
-
-HERMITIAN_TOLERANCE = 1e-4
-"""Largest ``|f^{bg}(r) - f^{gb}(-r)|`` relative to the largest variance that passes as round-off of single precision.
-"""
 
 
 def sample_mosm(
@@ -112,7 +109,7 @@ def factorise(covariances: Float[ArrayLike, "*n h h"]) -> SpectralFactor:
         ValueError: for covariances that are not finite (missing lags) or not Hermitian in (pair, lag), outside `jit`.
     """
     covariances = jnp.asarray(covariances)
-    _check_covariances(covariances)
+    check_covariances(covariances)
     return _factorise(covariances)
 
 
@@ -180,7 +177,7 @@ def sample_reference_row(
     Raises as `factorise`.
     """
     covariances = jnp.asarray(covariances)
-    _check_covariances(covariances)
+    check_covariances(covariances)
     m = _sample_reference_row(key, covariances[..., 0, :], epsilon)
     return m if mean is None else m + jnp.broadcast_to(jnp.asarray(mean, m.dtype), m.shape)
 
@@ -205,25 +202,3 @@ def _with_mean(m: Array, mean: ArrayLike | None) -> Array:
         return m
     drawn = jnp.mean(m, axis=tuple(range(m.ndim - 1)))
     return m + jnp.broadcast_to(jnp.asarray(mean, m.dtype) - drawn, m.shape)
-
-
-def _check_covariances(covariances: Array) -> None:
-    if isinstance(covariances, jax.core.Tracer):
-        return
-    # Evaluated now even where the caller is being traced: the values are constants there.
-    with jax.ensure_compile_time_eval():
-        finite, largest, asymmetry = (value.item() for value in _diagnosed(covariances))
-    if not finite:
-        raise ValueError("covariances: some lags are missing or not finite; fill them before sampling")
-    if asymmetry > HERMITIAN_TOLERANCE * largest:
-        raise ValueError(
-            f"covariances: not Hermitian in (pair, lag): |f[r, b, g] - f[-r, g, b]| reaches {asymmetry:.2g} of a "
-            f"largest value {largest:.2g}; zero lag must be at index 0"
-        )
-
-
-@jax.jit
-def _diagnosed(covariances: Array) -> tuple[Array, Array, Array]:
-    """Whether all are finite, the largest magnitude, the largest deviation from ``f^{bg}(r) = f^{gb}(-r)``."""
-    mirrored = jnp.swapaxes(grid.negate(covariances, tuple(range(covariances.ndim - 2))), -1, -2)
-    return jnp.isfinite(covariances).all(), jnp.abs(covariances).max(), jnp.abs(covariances - mirrored).max()

@@ -93,9 +93,10 @@ def map_pairs(
     """Applies `function` to the periodic correlation of each ordered pair of channels, one pair at a time.
 
     For reductions (radial averages, planes, lengths) of many channels: the full ``(*n, h, h)`` array, 0.7 GB for nine
-    channels at 128^3, is never built. Returns the results stacked on two leading axes ``(h, h, ...)``.
+    channels at 128^3, is never built. Returns the results stacked on two leading axes ``(h, h, ...)``. Raises as
+    `correlations`.
     """
-    m = jnp.asarray(m)
+    m, _ = _checked(m, None)
     spatial, channels = m.shape[:-1], m.shape[-1]
     axes = tuple(range(len(spatial)))
     spectra = grid.forward(jnp.moveaxis(m, -1, 0), tuple(a + 1 for a in axes))
@@ -115,9 +116,9 @@ def orthogonal_planes(m: Float[ArrayLike, "nx ny nz h"]) -> dict[str, Float[Arra
     Key ``"x"`` is the plane **normal** to x: lags ``(0, ry, rz)``, shape ``(ny, nz, h, h)``; ``"y"`` has
     ``(rx, 0, rz)`` and ``"z"`` has ``(rx, ry, 0)``. Each is the average over the slices normal to that axis of their
     2D correlations, so no three-dimensional lag array is ever built. They contain the mean, like all correlations;
-    differentiable.
+    differentiable. Raises as `correlations`.
     """
-    m = jnp.asarray(m)
+    m, _ = _checked(m, None)
     return {name: _slice_average(jnp.moveaxis(m, axis, 0)) for axis, name in enumerate(AXES)}
 
 
@@ -139,12 +140,14 @@ def slice_planes(
         masks: observed pixels of each map, for the axes that need one.
 
     Raises:
-        ValueError: for an axis name that is none of x, y, z.
+        ValueError: for an axis name that is none of x, y, z, a mask without its map, and as in `correlations`.
     """
     unknown = sorted(set(slices) - set(AXES))
     if unknown:
         raise ValueError(f"slices: unknown axis {unknown}; accepted are {list(AXES)}, the normal of each map")
     masks = masks or {}
+    if stray := sorted(set(masks) - set(slices)):
+        raise ValueError(f"masks: found {stray}, for which there is no map; accepted are {sorted(slices)}")
     return {name: correlations(plane, periodic, masks.get(name)) for name, plane in slices.items()}
 
 

@@ -53,3 +53,7 @@ def test_fits_are_reproducible_and_bad_input_is_named():
         mosm.fit(target, 17)
     with pytest.raises(ValueError, match="no variance at zero lag"):
         mosm.fit(jnp.zeros((4, 4, 4, 2, 2)), 1)
+    with pytest.raises(ValueError, match="infinite"):
+        mosm.fit(target.at[0, 0, 1].set(jnp.inf), 1)
+    with pytest.raises(ValueError, match="not Hermitian"):
+        mosm.fit(jnp.swapaxes(target, -1, -2).at[0, 0, 1, 0, 1].add(target[0, 0, 0, 0, 0]), 1)

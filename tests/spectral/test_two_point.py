@@ -218,9 +218,17 @@ def test_float32_stays_near_float64(x64):
 
 def test_bad_input_is_named():
     m = field((4, 4, 4)).astype(np.float32)
+    holed = np.where(np.arange(192).reshape(4, 4, 4, 3) < 2, np.nan, m).astype(np.float32)
+    for function in (two_point.correlations, two_point.covariances, two_point.orthogonal_planes):
+        with pytest.raises(ValueError, match="2 values are not finite"):
+            function(holed)
     with pytest.raises(ValueError, match="2 values are not finite"):
-        two_point.correlations(np.where(np.arange(192).reshape(4, 4, 4, 3) < 2, np.nan, m).astype(np.float32))
+        two_point.map_pairs(lambda f: f[0, 0, 0], holed)
+    with pytest.raises(ValueError, match="1 values are not finite"):
+        two_point.slice_planes({"x": np.where(np.arange(48).reshape(4, 4, 3) == 5, np.inf, m[0]).astype(np.float32)})
     with pytest.raises(ValueError, match="keeps no voxel"):
         two_point.correlations(m, True, np.zeros((4, 4, 4), bool))
     with pytest.raises(ValueError, match="does not match"):
         two_point._checked(m, np.ones((4, 4, 3), bool))
+    with pytest.raises(ValueError, match=r"masks: found \['y'\]"):
+        two_point.slice_planes({"x": m[0]}, masks={"y": np.ones((4, 4), bool)})
