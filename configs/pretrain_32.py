@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     train.patch = 32
     train.centre = True
     train.symmetries = train.texture = False
+    train.sigma_skip = 0.0  # EDM's preconditioning
     train.network.multipliers = (8, 16, 24)
     train.network.patch = 1
     train.network.compute_dtype = "bfloat16"

@@ -40,16 +40,16 @@ def optimisation() -> ConfigDict:
             "steps": 1000,
             "batch": 8,
             "accumulate": 1,
-            "learning_rate": 1e-3,
+            "learning_rate": 1.5e-3,
             "warmup": 100,
             "final_rate": 0.01,
             "weight_decay": 1e-5,
             "clip": 10.0,
             "beta2": 0.99,
-            "noise_mean": -0.5,
-            "noise_std": 1.3,
+            "noise_mean": -0.6,
+            "noise_std": 1.1,
             "ema_decay": 0.999,
-            "ema_power": 0.0,
+            "ema_power": 9.0,
         }
     )
 
@@ -86,6 +86,7 @@ def _train() -> ConfigDict:
             "centre": False,
             "symmetries": True,
             "texture": True,
+            "sigma_skip": 0.05,
             "validation": (),
             "validation_stride": 22,
             "validate_every": 500,

@@ -276,7 +276,9 @@ def _volume(
 ) -> np.ndarray:
     prior = local.prior
     sigma_data, mean = jnp.asarray(prior.sigma_data, jnp.float32), jnp.asarray(local.mean)
-    field = compiled_lgd(key, prior.network, prior.params, sigma_data, mosm, mean, shape, steps, skip, churn)
+    field = compiled_lgd(
+        key, prior.network, prior.params, sigma_data, mosm, mean, shape, steps, skip, churn, prior.sigma_skip
+    )
     return np.asarray(field) + local.origin
 
 

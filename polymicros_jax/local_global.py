@@ -46,7 +46,9 @@ def draw(
     """
     target = jnp.zeros(prior.network.channels) if mean is None else jnp.asarray(mean)
     sigma_data = jnp.asarray(prior.sigma_data, jnp.float32)
-    return _lgd(key, prior.network, prior.params, sigma_data, params, target, shape, steps, skip, churn)
+    return _lgd(
+        key, prior.network, prior.params, sigma_data, params, target, shape, steps, skip, churn, prior.sigma_skip
+    )
 
 
 def _lgd(
@@ -60,6 +62,7 @@ def _lgd(
     steps: int,
     skip: int,
     churn: Churn | None,
+    sigma_skip: float | None,
 ) -> Float[Array, "nx ny nz h"]:
     field_key, diffusion_key = jax.random.split(key)
     start = sample_mosm(field_key, params, shape, mean=mean)
@@ -69,9 +72,15 @@ def _lgd(
 
     means = ChannelMeans(mean)
     return sample(
-        diffusion_key, denoiser(raw, sigma_data), start, karras(steps), skip=skip, condition=means, churn=churn
+        diffusion_key,
+        denoiser(raw, sigma_data, sigma_skip),
+        start,
+        karras(steps),
+        skip=skip,
+        condition=means,
+        churn=churn,
     )
 
 
-compiled_lgd = partial(jax.jit, static_argnums=(1, 6, 7, 8, 9))(_lgd)
+compiled_lgd = partial(jax.jit, static_argnums=(1, 6, 7, 8, 9, 10))(_lgd)
 """`draw` with weights and ``sigma_data`` as arguments, so that all local models of one architecture share a trace."""

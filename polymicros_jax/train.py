@@ -2,7 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,20 @@ def train(
 
     Raises:
       DataError: a field is smaller than a patch.
-      FloatingPointError: the loss is not finite; names step and seed.
+      FloatingPointError: the loss or its gradient is not finite; names step and seed.
     """
     check_sizes(source, patch)
     workdir.mkdir(parents=True, exist_ok=True)
     run_key = jax.random.key(seed)
     step_function = build_step(
-        initial.network, initial.sigma_data, initial.representation, optimisation, run_key, rotate=rotate, mesh=mesh
+        initial.network,
+        initial.sigma_data,
+        initial.representation,
+        optimisation,
+        run_key,
+        sigma_skip=initial.sigma_skip,
+        rotate=rotate,
+        mesh=mesh,
     )
     checkpoints = Checkpoints(workdir / "checkpoints")
     state = create_state(initial.params, optimisation)
@@ -89,24 +97,26 @@ def train(
         )
 
     began = time.perf_counter()
-    losses: list[jax.Array] = []
-    for step, patches in prefetched(patches_of, range(start, optimisation.steps)):
-        state, metrics = step_function(state, jnp.asarray(patches))
-        losses.append(metrics["loss"])
-        done = step + 1
-        if done % log_every == 0 or done == optimisation.steps:
-            loss = float(np.mean(jax.device_get(losses)))
-            losses.clear()
-            if not np.isfinite(loss):
-                raise FloatingPointError(f"loss is {loss} within the {log_every} steps up to {done} (seed {seed})")
-            log.write(done, {"loss": loss, "gradient_norm": float(metrics["gradient_norm"])})
-            progress.update(done, loss=f"{loss:.4f}")
-        if validation is not None and (done % validate_every == 0 or done == optimisation.steps):
-            log.write(done, {"relative_error": relative_errors(averaged(), validation)})
-        if done % checkpoint_every == 0 or done == optimisation.steps:
-            checkpoints.save(state)
-    progress.close()
-    checkpoints.close()
+    recent: list[dict[str, jax.Array]] = []
+    with closing(progress), closing(checkpoints):
+        for step, patches in prefetched(patches_of, range(start, optimisation.steps)):
+            state, metrics = step_function(state, jnp.asarray(patches))
+            recent.append(metrics)
+            done = step + 1
+            last = done == optimisation.steps
+            log_now, save_now = done % log_every == 0 or last, done % checkpoint_every == 0 or last
+            if log_now or save_now:
+                # Before saving too: a checkpoint that is not finite could never be resumed.
+                _require_finite(jax.device_get(recent), done, seed)
+            if log_now:
+                loss = float(np.mean([each["loss"] for each in jax.device_get(recent)]))
+                recent.clear()
+                log.write(done, {"loss": loss, "gradient_norm": float(metrics["gradient_norm"])})
+                progress.update(done, loss=f"{loss:.4f}")
+            if validation is not None and (done % validate_every == 0 or last):
+                log.write(done, {"relative_error": relative_errors(averaged(), validation)})
+            if save_now:
+                checkpoints.save(state)
     account: dict[str, Any] = {
         "steps": optimisation.steps,
         "patches_per_step": optimisation.batch,
@@ -121,6 +131,14 @@ def train(
     if validation is not None:
         account["relative_error"] = relative_errors(prior, validation)
     return prior, account
+
+
+def _require_finite(recent: Sequence[Mapping[str, Any]], done: int, seed: int) -> None:
+    """Refuses metrics of the last steps up to the ``done``-th that are not numbers."""
+    for step, metrics in enumerate(recent, start=done - len(recent)):
+        if not all(np.isfinite(value) for value in metrics.values()):
+            found = ", ".join(f"{name} is {float(value)}" for name, value in metrics.items())
+            raise FloatingPointError(f"step {step}, counted from 0, of seed {seed}: {found}")
 
 
 def run(objects: experiment.Training, workdir: Path) -> Results:

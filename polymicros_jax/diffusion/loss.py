@@ -33,9 +33,14 @@ def denoising_error(
 
 
 def edm_loss(
-    key: Key, denoise: Denoiser, x: Float[Array, "b *field"], noise_law: NoiseLaw, sigma_data: float
+    key: Key,
+    denoise: Denoiser,
+    x: Float[Array, "b *field"],
+    noise_law: NoiseLaw,
+    sigma_data: float,
+    sigma_skip: float | None = None,
 ) -> Float[Array, ""]:
     """Weighted denoising error of a batch at random noise levels; close to 1 for a denoiser that knows nothing."""
     level_key, noise_key = jax.random.split(key)
     sigma = noise_law.sample(level_key, x.shape[:1])
-    return jnp.mean(loss_weight(sigma, sigma_data) * denoising_error(noise_key, denoise, x, sigma))
+    return jnp.mean(loss_weight(sigma, sigma_data, sigma_skip) * denoising_error(noise_key, denoise, x, sigma))

@@ -108,6 +108,7 @@ def training(config: ConfigDict) -> Training:
             network=architecture,
             sigma_data=scale,
             representation=kind.name,
+            sigma_skip=section.sigma_skip or None,
         )
     if section.patch % initial.network.stride:
         raise ConfigError(f"train.patch: found {section.patch}, accepted is a multiple of {initial.network.stride}")

@@ -25,7 +25,7 @@ class EmaLaw(NamedTuple):
         """Weight of the old average at step ``step``, counted from 1."""
         if self.power <= 0.0:
             return jnp.asarray(self.decay, jnp.float32)
-        return jnp.minimum(self.decay, (1.0 - 1.0 / step) ** (self.power + 1.0))
+        return jnp.minimum(self.decay, (1.0 - 1.0 / step.astype(jnp.float32)) ** (self.power + 1.0))
 
 
 SLOW_EMA = EmaLaw()

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from polymicros_jax.data.atomic import replacing
 from polymicros_jax.diffusion.loss import denoising_error
 from polymicros_jax.training.prior import Prior
 
 VALIDATION_SIGMAS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 
 
-@partial(jax.jit, static_argnames="sigma")
-def _squared_error(key: jax.Array, prior: Prior, patches: jax.Array, sigma: float) -> jax.Array:
+@jax.jit
+def _squared_error(key: jax.Array, prior: Prior, patches: jax.Array, sigma: jax.Array) -> jax.Array:
     return denoising_error(key, prior.denoiser(), patches, jnp.full(patches.shape[0], sigma))
 
 
@@ -40,10 +40,10 @@ def relative_errors(
     scale = float(np.sqrt(np.mean(np.square(patches))))
     errors = {}
     for number, sigma in enumerate(sigmas):
-        total = 0.0
+        total, level = 0.0, jnp.float32(sigma)
         for start in range(0, len(patches), chunk):
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), number), start)
-            total += float(jnp.sum(_squared_error(key, prior, jnp.asarray(patches[start : start + chunk]), sigma)))
+            total += float(jnp.sum(_squared_error(key, prior, jnp.asarray(patches[start : start + chunk]), level)))
         errors[f"{sigma:g}"] = math.sqrt(total / len(patches)) / scale
     return errors
 
@@ -55,7 +55,8 @@ class MetricsLog:
         self._path = path
         if path.exists():
             lines = [line for line in path.read_text().splitlines() if _step(line) <= resume_step]
-            path.write_text("".join(f"{line}\n" for line in lines))
+            with replacing(path) as temporary:
+                temporary.write_text("".join(f"{line}\n" for line in lines))
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Appends a line at once."""

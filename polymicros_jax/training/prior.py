@@ -39,12 +39,14 @@ class Prior:
       network: architecture.
       sigma_data: standard deviation of the training data, the scale of the preconditioning.
       representation: name of the channels the fields have, see `orientation.representation`.
+      sigma_skip: see `diffusion.preconditioning.denoiser`; None is EDM's.
     """
 
     params: Params
     network: unet3d.UNet3DConfig = flax.struct.field(pytree_node=False)
     sigma_data: float = flax.struct.field(pytree_node=False)
     representation: str = flax.struct.field(pytree_node=False)
+    sigma_skip: float | None = flax.struct.field(pytree_node=False, default=None)
 
     def denoiser(self, padding: Padding = "replicate") -> Denoiser:
         """``denoise(x, sigma)`` for fields ``(nx, ny, nz, H)`` or batches of them; see `preconditioning.denoiser`."""
@@ -52,7 +54,7 @@ class Prior:
         def network(x: jax.Array, noise_level: jax.Array) -> jax.Array:
             return unet3d.apply(self.network, self.params, x, noise_level, padding=padding)
 
-        return denoiser(network, self.sigma_data)
+        return denoiser(network, self.sigma_data, self.sigma_skip)
 
 
 def save_prior(path: str | Path, prior: Prior, card: dict[str, Any], storage: str = "float32") -> tuple[Path, Path]:
@@ -74,6 +76,7 @@ def save_prior(path: str | Path, prior: Prior, card: dict[str, Any], storage: st
         "format": CARD_FORMAT,
         "representation": prior.representation,
         "sigma_data": prior.sigma_data,
+        "sigma_skip": prior.sigma_skip,
         "network": dataclasses.asdict(prior.network),
         "parameters": unet3d.parameter_count(prior.params),
         "training": card,
@@ -110,7 +113,12 @@ def read_card(name_or_path: str | Path) -> dict[str, Any]:
     path = _locate(name_or_path).with_suffix(".json")
     if not path.is_file():
         raise DataError(f"{path}: no such file; weights come with a card of the same name")
-    card = json.loads(path.read_text())
+    try:
+        card = json.loads(path.read_text())
+    except ValueError as error:  # neither JSON nor text
+        raise DataError(f"{path}: {error}; accepted is a card written by save_prior") from error
+    if not isinstance(card, dict):
+        raise DataError(f"{path}: found {type(card).__name__}, accepted is a card written by save_prior")
     if card.get("format") != CARD_FORMAT:
         raise DataError(f"{path}: format is {card.get('format')!r}, accepted is {CARD_FORMAT!r}")
     return card
@@ -128,7 +136,10 @@ def load_prior(name_or_path: str | Path) -> Prior:
         raise DataError(f"{path}: no such file")
     settings = card["network"]
     network = unet3d.UNet3DConfig(**{**settings, "multipliers": tuple(settings["multipliers"])})
-    tensors = safetensors.numpy.load_file(path)
+    try:
+        tensors = safetensors.numpy.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise DataError(f"{path}: {error}; accepted are weights written by save_prior") from error
     wanted = flax.traverse_util.flatten_dict(
         jax.eval_shape(lambda key: unet3d.init(key, network), jax.random.key(0)), sep="/"
     )
@@ -143,4 +154,4 @@ def load_prior(name_or_path: str | Path) -> Prior:
     params = flax.traverse_util.unflatten_dict(
         {name: jnp.asarray(leaf, jnp.float32) for name, leaf in tensors.items()}, sep="/"
     )
-    return Prior(params=params, network=network, sigma_data=card["sigma_data"], representation=card["representation"])
+    return Prior(params, network, card["sigma_data"], card["representation"], card["sigma_skip"])

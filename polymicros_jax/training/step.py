@@ -81,10 +81,10 @@ class TrainState:
 
 
 def create_state(params: Params, optimisation: Optimisation) -> TrainState:
-    """State before the first step; the average starts at the parameters."""
+    """State before the first step; the average starts at the parameters. The step consumes copies, never ``params``."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
+        params=jax.tree.map(jnp.copy, params),
         ema=jax.tree.map(jnp.copy, params),
         optimiser=optimisation.optimiser().init(params),
     )
@@ -97,6 +97,7 @@ def build_step(
     optimisation: Optimisation,
     key: Key,
     *,
+    sigma_skip: float | None = None,
     rotate: Callable[[Key, Array], Array] | None = None,
     mesh: Mesh | None = None,
 ) -> Callable[[TrainState, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
@@ -108,6 +109,7 @@ def build_step(
       representation: name of the channels.
       optimisation: hyper-parameters.
       key: of the run; step t uses ``fold_in(key, t)``.
+      sigma_skip: see `diffusion.preconditioning.denoiser`.
       rotate: augmentation on the device, ``(key, patches) -> patches``.
       mesh: devices with a "data" axis; the patches are split over it, parameters and state are replicated.
 
@@ -117,8 +119,8 @@ def build_step(
     optimiser = optimisation.optimiser()
 
     def loss(params: Params, key: Key, patches: Float[Array, "b nx ny nz h"]) -> Float[Array, ""]:
-        prior = Prior(params=params, network=network, sigma_data=sigma_data, representation=representation)
-        return edm_loss(key, prior.denoiser(), patches, optimisation.noise, sigma_data)
+        prior = Prior(params, network, sigma_data, representation, sigma_skip)
+        return edm_loss(key, prior.denoiser(), patches, optimisation.noise, sigma_data, sigma_skip)
 
     def step(state: TrainState, patches: Float[Array, "b nx ny nz h"]) -> tuple[TrainState, dict[str, jax.Array]]:
         rotate_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
