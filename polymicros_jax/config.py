@@ -139,6 +139,7 @@ def _super_resolve() -> ConfigDict:
             "method": "project",
             "theta": 0.75,
             "tile": 0,
+            "snap": 3,
         }
     )
 
@@ -170,6 +171,7 @@ def _evaluate() -> ConfigDict:
             "draws": 4,
             "steps": 100,
             "theta": 0.75,
+            "snap": 3,
         }
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -15,6 +16,7 @@ from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import interpolation, shape_interpolation, uncertainty
 from polymicros_jax.orientation.metrics import reconstruction_errors
 from polymicros_jax.orientation.representation import Representation
+from polymicros_jax.orientation.snapping import snap
 from polymicros_jax.reconstruct import super_resolve
 from polymicros_jax.results import Results, write_json
 from polymicros_jax.training.prior import Prior
@@ -32,7 +34,7 @@ class Filled:
       quaternions: ``(nx, ny, nz, 4)``, known voxels as given.
       seconds: wall-clock time, compilation included.
       draws: ``(d, nx, ny, nz, 4)``, where the method gives several.
-      distance: ``(nx, ny, nz)``, mean distance of the draws' channels to the orientation manifold.
+      distance: ``(nx, ny, nz)``, mean distance of the draws' channels to the orientation manifold, before snapping.
     """
 
     quaternions: np.ndarray
@@ -67,15 +69,22 @@ def fill_with_prior(
     kind: Representation,
     q: Float[np.ndarray, "nx ny nz 4"],
     known: Bool[np.ndarray, "nx ny nz"],
+    *,
+    reach: int = 0,
     **settings: Any,
 ) -> Filled:
-    """Draws from the prior given the known voxels; the estimate is the draw nearest to the others in each voxel."""
+    """Draws from the prior given the known voxels; the estimate is the draw nearest to the others in each voxel.
+
+    With ``reach > 0`` every draw is snapped to the measured crystals within ``reach`` voxels (`orientation.snapping`).
+    """
     began = time.perf_counter()
-    fields = super_resolve(key, prior, np.asarray(kind.encode(q)), known, **settings)
-    decoded = [kind.decode(field) for field in fields]
-    draws = np.stack([np.where(known[..., None], q, np.asarray(turned)) for turned, _ in decoded])
+    values = np.asarray(kind.encode(q))
+    fields = super_resolve(key, prior, values, known, **settings)
+    distance = np.mean([np.asarray(kind.decode(field)[1]) for field in fields], axis=0)
+    if reach > 0:
+        fields = jnp.stack([snap(field, values, known, reach) for field in fields])
+    draws = np.stack([np.where(known[..., None], q, np.asarray(kind.decode(field)[0])) for field in fields])
     estimate = np.asarray(uncertainty.medoid(draws, kind.group)[0])
-    distance = np.mean([np.asarray(each) for _, each in decoded], axis=0)
     return Filled(estimate, time.perf_counter() - began, draws, distance)
 
 

@@ -144,6 +144,10 @@ def _distributions(volumes: dict[str, OrientationVolume]) -> list[tuple[str, Fig
         angles[name] = np.degrees(
             grains.boundary_disorientations(volume.quaternions, labels, volume.group, periodic=periodic)
         )
+    # A volume without a single grain of that size has no distribution to show.
+    diameters, angles = ({name: each for name, each in found.items() if len(each)} for found in (diameters, angles))
+    if not diameters or not angles:
+        return []
     return [
         ("Grain diameters.", distributions.densities(diameters, xlabel="equivalent diameter (voxels)", bins=20)),
         ("Disorientation across boundaries.", distributions.densities(angles, xlabel="disorientation (°)", bins=30)),

@@ -21,14 +21,14 @@ def every_slice(shape: tuple[int, int, int], axis: str, every: int, offset: int 
     """Sections ``offset, offset + every, ...`` along an axis.
 
     Raises:
-      DataError: a step below 2 (everything is known), or no section left.
+      DataError: a step below 2 (everything is known), or an offset outside the volume.
     """
     number, along = _axis(axis), np.arange(shape[_axis(axis)])
     if every < 2:
         raise DataError(f"every: found {every}, accepted is at least 2")
+    if not 0 <= offset < shape[number]:
+        raise DataError(f"offset: found {offset}, accepted is 0 to {shape[number] - 1}")
     kept = (along >= offset) & ((along - offset) % every == 0)
-    if not kept.any():
-        raise DataError(f"offset: found {offset}, accepted is 0 to {shape[number] - 1}: no section is kept")
     mask = np.zeros(shape, bool)
     mask[(slice(None),) * number + (kept,)] = True
     return mask

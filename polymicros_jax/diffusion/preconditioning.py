@@ -42,8 +42,8 @@ def coefficients(sigma: Float[ArrayLike, "..."], sigma_data: Scale, sigma_skip: 
     """``c_skip, c_out, c_in, c_noise`` for noise of standard deviation ``sigma``.
 
     ``c_skip = p^2 / (s^2 + p^2)`` with p = ``sigma_skip``, and ``c_out^2 = (1 - c_skip)^2 d^2 + c_skip^2 s^2``, the
-    variance of what is left for the network. With p = d this is EDM, where c_skip keeps the network's errors smallest. A smaller
-    p hands the network the whole field wherever the noise exceeds p: see `denoiser`.
+    variance of what is left for the network. With p = d this is EDM, where c_skip keeps the network's errors
+    smallest. A smaller p hands the network the whole field wherever the noise exceeds p: see `denoiser`.
     """
     sigma = jnp.asarray(sigma)
     kept = sigma_data if sigma_skip is None else sigma_skip

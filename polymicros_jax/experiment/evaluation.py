@@ -22,7 +22,7 @@ class Evaluation:
     Attributes:
       volumes: reference volumes by name.
       masks: known voxels by title, for each volume name and factor: ``(title, volume name, known)``.
-      settings: keyword arguments of `reconstruct.super_resolve` by the label of the method.
+      settings: keyword arguments of `evaluate.fill_with_prior` by the label of the method.
     """
 
     seed: int
@@ -62,6 +62,7 @@ def evaluation(config: ConfigDict) -> Evaluation:
                 "start": start or None,
                 "method": method,
                 "theta": section.theta,
+                "reach": section.snap,
             }
     return Evaluation(config.seed, section.prior, prior, kind, volumes, cases, settings)
 

@@ -25,7 +25,7 @@ class Reconstruction:
       known: voxels the reconstruction is given.
       stacking: axis along which whole sections are missing, if so.
       scored: whether the reference knows missing voxels.
-      settings: keyword arguments of `reconstruct.super_resolve`.
+      settings: keyword arguments of `evaluate.fill_with_prior`.
     """
 
     title: str
@@ -84,6 +84,7 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
             "method": section.method,
             "theta": section.theta,
             "tile": section.tile or None,
+            "reach": section.snap,
         },
     )
 

@@ -156,6 +156,7 @@ def encode(q: Float[ArrayLike, "*batch 4"], group: str = "432") -> Float[Array, 
     return jnp.matmul(e, jnp.asarray(mixing(group).T, e.dtype), precision=_PRECISION)
 
 
+@partial(jax.jit, static_argnames="group")
 def sample_rotation(r: Float[ArrayLike, "4"], group: str = "432") -> Float[Array, "h h"]:
     """The orthogonal matrix D of a change of sample frame: `encode(multiply(q, r)) = D @ encode(q)` for every q.
 
@@ -163,9 +164,7 @@ def sample_rotation(r: Float[ArrayLike, "4"], group: str = "432") -> Float[Array
     frame.
     """
     r = jnp.asarray(r)
-    rotation = jnp.swapaxes(
-        to_matrix(r), -1, -2
-    )  # crystal directions, rows of to_matrix(q), become to_matrix(r)^T of themselves
+    rotation = to_matrix(r).T  # crystal directions, rows of to_matrix(q), become to_matrix(r)^T of themselves
     size, start = channels(group), 0
     d = jnp.zeros((size, size), r.dtype)
     for block in blocks(group):

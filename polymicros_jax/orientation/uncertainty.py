@@ -40,6 +40,7 @@ def total_distances(draws: Float[ArrayLike, "d *grid 4"], group: str = "432") ->
     return jax.lax.map(to_all, draws)
 
 
+@partial(jax.jit, static_argnames="group")
 def medoid(
     draws: Float[ArrayLike, "d *grid 4"], group: str = "432"
 ) -> tuple[Float[Array, "*grid 4"], Int[Array, "*grid"]]:
@@ -53,12 +54,14 @@ def medoid(
     return jnp.take_along_axis(draws, number[None, ..., None], axis=0)[0], number
 
 
+@partial(jax.jit, static_argnames="group")
 def spread_map(draws: Float[ArrayLike, "d *grid 4"], group: str = "432") -> Float[Array, "*grid"]:
     """Mean disorientation in degrees over all pairs of different draws; 0 for a single draw."""
     count = draws.shape[0]
     return total_distances(draws, group).sum(axis=0) / max(count * (count - 1), 1)
 
 
+@partial(jax.jit, static_argnames="group")
 def energy_score(
     reference_q: Float[ArrayLike, "*grid 4"], draws: Float[ArrayLike, "d *grid 4"], group: str = "432"
 ) -> Float[Array, "*grid"]:
@@ -91,17 +94,29 @@ def credible_radius(
     Raises:
         ValueError: `level` is not in (0, 1), or there are too few draws for it.
     """
-    count = draws.shape[0]
+    _, radius = _ball(draws, _rank(draws.shape[0], level), group)
+    return jnp.maximum(radius, floor_deg)
+
+
+def _rank(count: int, level: float) -> int:
+    """Which of the sorted distances of `count` draws to their medoid bounds a ball of probability `level`."""
     if not 0.0 < level < 1.0:
         raise ValueError(f"level: got {level}, accepted is a probability between 0 and 1")
     rank = math.ceil(level * count - 1e-9)
     if rank > count - 1:
         needed = math.ceil(1.0 / (1.0 - level) - 1e-9)
         raise ValueError(f"draws: got {count}, an interval at level {level} needs at least {needed}")
+    return rank
+
+
+@partial(jax.jit, static_argnames=("rank", "group"))
+def _ball(
+    draws: Float[ArrayLike, "d *grid 4"], rank: int, group: str
+) -> tuple[Float[Array, "*grid 4"], Float[Array, "*grid"]]:
+    """The medoid, and the distance of the draw of this rank to it; rank 0 is the medoid itself, at distance 0."""
     centre, _ = medoid(draws, group)
     distance = jax.lax.map(lambda one: disorientation_map(centre, one, group), jnp.asarray(draws))
-    # Entry 0 of the sorted distances is the medoid itself, at distance 0.
-    return jnp.maximum(jnp.sort(distance, axis=0)[rank], floor_deg)
+    return centre, jnp.sort(distance, axis=0)[rank]
 
 
 def covered(
@@ -114,9 +129,8 @@ def covered(
     floor_deg: float = 0.5,
 ) -> Bool[Array, "*grid"]:
     """Whether the truth lies in the credible ball, its radius times `scale` (see `calibrate`)."""
-    radius = credible_radius(draws, level, group, floor_deg=floor_deg)
-    centre, _ = medoid(draws, group)
-    return disorientation_map(reference_q, centre, group) <= scale * radius
+    centre, radius = _ball(draws, _rank(draws.shape[0], level), group)
+    return disorientation_map(reference_q, centre, group) <= scale * jnp.maximum(radius, floor_deg)
 
 
 def coverage(
@@ -163,7 +177,6 @@ def calibrate(
     if not where.any():
         raise ValueError("missing_mask: no voxel is True; there is nothing to calibrate on")
     chosen = np.asarray(draws)[:, where]
-    radius = np.asarray(credible_radius(chosen, level, group, floor_deg=floor_deg))
-    centre, _ = medoid(chosen, group)
-    error = np.asarray(disorientation_map(np.asarray(reference_q)[where], np.asarray(centre), group))
-    return float(np.quantile(error / radius, level, method="higher"))
+    centre, radius = _ball(chosen, _rank(len(chosen), level), group)
+    error = np.asarray(disorientation_map(np.asarray(reference_q)[where], centre, group))
+    return float(np.quantile(error / np.maximum(radius, floor_deg), level, method="higher"))

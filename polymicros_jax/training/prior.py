@@ -83,6 +83,7 @@ def save_prior(path: str | Path, prior: Prior, card: dict[str, Any], storage: st
     }
     with replacing(path) as temporary:
         safetensors.numpy.save_file(tensors, temporary)
+        temporary.chmod(0o644)
     with replacing(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(header, indent=2) + "\n")
     return path, path.with_suffix(".json")

@@ -1,4 +1,9 @@
-"""Two-point statistics as pictures: planes of all channel pairs, rows to compare, explained variance, random fields."""
+"""Two-point statistics as pictures.
+
+`central_planes` and `pair_maps` show all channel pairs, `rows_of_pairs` compares sets (Fig. 7), `orthogonal_planes`
+the three planes of 2D-to-3D (Figs. 5 and 10), `explained_variance` and `principal_scores` the diversity of data sets
+(Fig. 3), `field_cubes` random fields (Fig. 11).
+"""
 
 from collections.abc import Mapping
 
@@ -7,7 +12,6 @@ from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 
 from polymicros_jax.viz import canvas, cubes
 
@@ -83,6 +87,7 @@ def rows_of_pairs(
     *,
     pairs: list[tuple[int, int]] | None = None,
     spacing: tuple[float, float] = (1.0, 1.0),
+    limit: float | None = None,
     difference: bool = False,
 ) -> Figure:
     """Several sets of correlations under each other, one column a channel pair, one colour scale.
@@ -94,6 +99,7 @@ def rows_of_pairs(
         rows: Name to a plane of lags, zero lag at index 0.
         pairs: Channel pairs to show; by default all auto-correlations and those with channel 0, at most nine.
         spacing: Voxel size along the two lags in micrometres.
+        limit: Colours run from minus to plus this value and saturate beyond; the largest magnitude by default.
         difference: Adds a row: the last set minus the first, on its own scale, its largest magnitude in the label.
 
     Raises:
@@ -111,7 +117,7 @@ def rows_of_pairs(
     names = [*rows, "difference"] if difference else list(rows)
     drawing = canvas.figure(_CELL * len(pairs) + 1.6, _CELL * len(names) + 0.5)
     table = drawing.subplots(len(names), len(pairs), squeeze=False)
-    top = _limit(planes, None)
+    top = _limit(planes, limit)
     for line, name in enumerate(names):
         is_difference = line == len(rows)
         plane = planes[-1] - planes[0] if is_difference else planes[line]
@@ -132,6 +138,118 @@ def rows_of_pairs(
     for cell in table[-1]:
         cell.set_xlabel("lag (µm)", fontsize=7)
     return drawing
+
+
+def orthogonal_planes(
+    sets: Mapping[str, Mapping[str, Float[np.ndarray, "_ _ h h"]]],
+    *,
+    pairs: list[tuple[int, int]] | None = None,
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    difference: bool = False,
+) -> Figure:
+    """The three coordinate planes of correlations: a block of rows a plane, in it a row a set, one column a pair.
+
+    Args:
+        sets: Name to planes as `spectral.two_point.orthogonal_planes` returns them: ``"x"``, ``"y"``, ``"z"`` (the lag
+            component that is zero) to ``(n, m, h, h)``, zero lag at index 0. Missing planes are left out.
+        pairs: Channel pairs to show; by default all with ``b <= g``, at most nine.
+        spacing: Voxel size along x, y, z in micrometres.
+        difference: Adds to every plane a row: the last set minus the first, on a scale of its own.
+
+    Raises:
+        ValueError: no sets, or sets that differ in planes or shapes.
+    """
+    if not sets:
+        raise ValueError("sets: got none, at least one is needed")
+    shapes = {name: {axis: plane.shape for axis, plane in planes.items()} for name, planes in sets.items()}
+    first, *others = shapes.values()
+    if any(shape != first for shape in others) or not set(first) <= set(_AXES) or not first:
+        raise ValueError(f"sets must share planes out of {list(_AXES)} and their shapes, got {shapes}")
+    shown = [axis for axis in _AXES if axis in first]
+    channels = next(iter(first.values()))[-1]
+    if pairs is None:
+        pairs = [(b, g) for b in range(channels) for g in range(b, channels)][:9]
+    planes = {axis: [members[axis] for members in sets.values()] for axis in shown}
+    top = _limit([plane for members in planes.values() for plane in members], None)
+    last = _limit([members[-1] - members[0] for members in planes.values()], None)
+    names = [*sets, "difference"] if difference else list(sets)
+    drawing = canvas.figure(_CELL * len(pairs) + 1.7, _CELL * len(names) * len(shown) + 0.5)
+    table = drawing.subplots(len(names) * len(shown), len(pairs), squeeze=False)
+    for block, axis in enumerate(shown):
+        right, up = canvas.in_plane_axes(_AXES.index(axis))
+        for row, name in enumerate(names):
+            changed = row == len(sets)
+            plane = planes[axis][-1] - planes[axis][0] if changed else planes[axis][row]
+            line = table[block * len(names) + row]
+            for column, (one, two) in enumerate(pairs):
+                bound = last if changed else top
+                _lag_map(line[column], plane[:, :, one, two], (spacing[right], spacing[up]), bound)
+                _only_outer_ticks(line[column], left=column == 0, bottom=row == len(names) - 1)
+                if row == 0 and block == 0:
+                    line[column].set_title(f"({one}, {two})", fontsize=8)
+                if row == len(names) - 1:
+                    line[column].set_xlabel(f"lag {_AXES[right]} (µm)", fontsize=7)
+            line[0].set_ylabel(f"{name}\n{axis} = 0, lag {_AXES[up]} (µm)", fontsize=7)
+    for label, bound in [("correlation", top), ("difference", last)][: 2 if difference else 1]:
+        scale = canvas.colour_scale(-bound, bound, canvas.SIGNED_MAP)
+        bar = drawing.colorbar(scale, ax=table.ravel().tolist(), shrink=0.5, aspect=30, label=label)
+        bar.ax.tick_params(labelsize=6)
+    return drawing
+
+
+def principal_scores(
+    sets: Mapping[str, Float[np.ndarray, "samples k"]],
+    *,
+    components: int = 5,
+    shares: Float[np.ndarray, " k"] | None = None,
+    title: str = "",
+) -> Figure:
+    """Scores on the first components against one another, one panel a pair of components (Fig. 3).
+
+    Args:
+        sets: Name to scores of its samples, from `spectral.diversity.scores`. The first is drawn as a cloud of small
+            dots, the others, the measured volumes, large on top of it.
+        components: How many components to show.
+        shares: Share of the variance of each component in [0, 1], named on the axes.
+        title: Heading.
+
+    Raises:
+        ValueError: fewer than two components, or a set without that many scores.
+    """
+    if components < 2 or any(scores.shape[1] < components for scores in sets.values()):
+        widths = {name: scores.shape[1] for name, scores in sets.items()}
+        raise ValueError(f"components: found {components} for scores of {widths}; at least 2, and no more than these")
+    n = components - 1
+    drawing = canvas.figure(1.7 * n + 0.6, 1.7 * n + 0.6)
+    table = drawing.subplots(n, n, squeeze=False, sharex="col", sharey="row")
+    for row in range(n):
+        for column in range(n):
+            cell = table[row, column]
+            if column > row:
+                cell.set_axis_off()
+                continue
+            for index, (name, scores) in enumerate(sets.items()):
+                colour, marker = ("#7F7F7F", ".") if index == 0 else LINES[(index - 1) % len(LINES)]
+                size, alpha = (10, 0.7) if index == 0 else (42, 1.0)
+                cell.scatter(
+                    scores[:, column], scores[:, row + 1], s=size, alpha=alpha, c=colour, marker=marker, label=name,
+                    linewidths=0.4, edgecolors="none" if index == 0 else "white",
+                )  # fmt: skip
+            cell.tick_params(labelsize=6)
+            cell.locator_params(nbins=4)
+            if row == n - 1:
+                cell.set_xlabel(_component(column, shares), fontsize=7)
+            if column == 0:
+                cell.set_ylabel(_component(row + 1, shares), fontsize=7)
+    handles, names = table[0, 0].get_legend_handles_labels()
+    drawing.legend(handles, names, loc="upper right", fontsize=8, frameon=False)
+    if title:
+        drawing.suptitle(title, fontsize=11)
+    return drawing
+
+
+def _component(index: int, shares: np.ndarray | None) -> str:
+    return f"PC {index + 1}" + ("" if shares is None else f" ({100 * shares[index]:.0f} %)")
 
 
 def explained_variance(
@@ -158,7 +276,7 @@ def explained_variance(
             count, 100 * curve, color=colour, marker=marker, markevery=0.06, markersize=4, linewidth=1.4, label=name
         )
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("number of principal components")
     axes.set_ylabel(ylabel)
     axes.set_ylim(0, 102)
