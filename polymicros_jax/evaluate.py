@@ -43,16 +43,22 @@ class Filled:
     distance: np.ndarray | None = None
 
 
-def baselines(q: Float[np.ndarray, "nx ny nz 4"], known: Bool[np.ndarray, "nx ny nz"], group: str) -> dict[str, Filled]:
+def baselines(
+    q: Float[np.ndarray, "nx ny nz 4"], known: Bool[np.ndarray, "nx ny nz"], kind: Representation, reach: int = 0
+) -> dict[str, Filled]:
     """Nearest known voxel, linear interpolation of the channels and, where whole sections are missing, shapes.
 
     Shape-based interpolation (signed distance to each grain, interpolated between sections) is the strong classical
-    method.
+    method. With ``reach > 0`` linear interpolation is also shown snapped to measured crystals: what the prior is given
+    to start from, treated as its draws are.
     """
+    group = kind.group
     methods: dict[str, Callable[[], np.ndarray]] = {
         "nearest slice": lambda: interpolation.nearest_slice(q, known),
         "linear": lambda: interpolation.linear_orientations(q, known, group),
     }
+    if reach > 0:
+        methods["linear, snapped"] = lambda: _snapped_linear(q, known, kind, reach)
     if interpolation.missing_axis(known) is not None:
         methods["shape-based"] = lambda: shape_interpolation.shape_based(q, known, group)
     filled = {}
@@ -61,6 +67,11 @@ def baselines(q: Float[np.ndarray, "nx ny nz 4"], known: Bool[np.ndarray, "nx ny
         result = np.asarray(method())
         filled[name] = Filled(np.where(known[..., None], q, result), time.perf_counter() - began)
     return filled
+
+
+def _snapped_linear(q: np.ndarray, known: np.ndarray, kind: Representation, reach: int) -> np.ndarray:
+    values = np.asarray(kind.encode(q))
+    return np.asarray(kind.decode(snap(interpolation.linear(values, known), values, known, reach))[0])
 
 
 def fill_with_prior(
@@ -112,7 +123,7 @@ def run(objects: experiment.Evaluation, workdir: Path) -> Results:
     tables: dict[str, dict[str, dict[str, Any]]] = {}
     for title, name, known in objects.masks:
         reference = objects.volumes[name]
-        filled = baselines(reference.quaternions, known, reference.group)
+        filled = baselines(reference.quaternions, known, objects.kind, objects.reach)
         for label, settings in objects.settings.items():
             key = jax.random.key(objects.seed)
             filled[label] = fill_with_prior(key, objects.prior, objects.kind, reference.quaternions, known, **settings)

@@ -22,7 +22,7 @@ def run(objects: experiment.Reconstruction, workdir: Path) -> Results:
     """Reconstructs, scores where the truth is known, writes volume, metrics and report."""
     reference, known, kind = objects.reference, objects.known, objects.kind
     q = reference.quaternions
-    filled = baselines(q, known, reference.group)
+    filled = baselines(q, known, kind, objects.settings["reach"])
     result = fill_with_prior(jax.random.key(objects.seed), objects.prior, kind, q, known, **objects.settings)
     assert result.draws is not None
     filled[PRIOR] = result

@@ -23,6 +23,7 @@ class Evaluation:
       volumes: reference volumes by name.
       masks: known voxels by title, for each volume name and factor: ``(title, volume name, known)``.
       settings: keyword arguments of `evaluate.fill_with_prior` by the label of the method.
+      reach: of the snapping, see `orientation.snapping`.
     """
 
     seed: int
@@ -32,6 +33,7 @@ class Evaluation:
     volumes: dict[str, OrientationVolume]
     masks: list[tuple[str, str, np.ndarray]]
     settings: dict[str, dict[str, Any]]
+    reach: int
 
 
 def evaluation(config: ConfigDict) -> Evaluation:
@@ -64,7 +66,7 @@ def evaluation(config: ConfigDict) -> Evaluation:
                 "theta": section.theta,
                 "reach": section.snap,
             }
-    return Evaluation(config.seed, section.prior, prior, kind, volumes, cases, settings)
+    return Evaluation(config.seed, section.prior, prior, kind, volumes, cases, settings, section.snap)
 
 
 @dataclasses.dataclass(frozen=True)
