@@ -23,7 +23,7 @@ import pytest
 import scipy.fft
 
 from polymicros_jax.data import samples
-from polymicros_jax.orientation import quaternion, rogsh
+from polymicros_jax.orientation import representation
 from polymicros_jax.spectral import grid, mosm, mosm_kernel, random_field, two_point
 
 
@@ -85,12 +85,12 @@ def assert_right(fields, expected):
     assert np.abs(modes).max() < 5
 
 
-def measured_covariances(shape=(12, 10, 8)):
+def measured_covariances(name, shape):
     """Covariances of a piece of a measured volume, taken as periodic."""
     volume = samples.load("in100")
     piece = tuple(slice(n) for n in shape)
-    euler = quaternion.to_euler(jnp.asarray(volume.quaternions)[piece])
-    return two_point.covariances(rogsh.from_euler(euler).astype(jnp.float32))
+    encode = representation.get(name).encode
+    return two_point.covariances(encode(jnp.asarray(volume.quaternions)[piece]).astype(jnp.float32))
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,12 @@ def test_sign_of_the_delay(x64, sign):
     assert np.abs(total - wrong).max() > 0.1 * np.abs(expected).max()
 
 
-def test_spectral_ensemble_of_a_measured_volume():
+@pytest.mark.parametrize(
+    ("name", "shape"), [("rogsh3", (12, 10, 8)), pytest.param("gsh4", (8, 7, 6), marks=pytest.mark.slow)]
+)
+def test_spectral_ensemble_of_a_measured_volume(name, shape):
     """The spectral matrices of a single volume have rank one, and five grains put most power into a few of them."""
-    expected = measured_covariances()
+    expected = measured_covariances(name, shape)
     factor = random_field.factorise(expected)
     assert float(factor.clipped_share) < 1e-5
     assert_right(ensemble(lambda key: random_field.sample_factor(key, factor), 1000), expected)

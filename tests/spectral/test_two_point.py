@@ -216,6 +216,17 @@ def test_float32_stays_near_float64(x64):
     np.testing.assert_allclose(single, two_point.correlations(m), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("periodic", [True, False])
+def test_nine_channels_at_128_cubed_stay_within_8_gigabytes(periodic):
+    """Compiles without running; arguments, result (0.7 GB) and work space together."""
+    m = jax.ShapeDtypeStruct((128, 128, 128, 9), jnp.float32)
+    mask = None if periodic else jax.ShapeDtypeStruct((128, 128, 128), jnp.bool_)
+    analysis = two_point._correlations.lower(m, mask, periodic, 1).compile().memory_analysis()
+    assert analysis.output_size_in_bytes == 81 * 4 * 128**3
+    total = analysis.argument_size_in_bytes + analysis.output_size_in_bytes + analysis.temp_size_in_bytes
+    assert total < 8e9
+
+
 def test_bad_input_is_named():
     m = field((4, 4, 4)).astype(np.float32)
     holed = np.where(np.arange(192).reshape(4, 4, 4, 3) < 2, np.nan, m).astype(np.float32)

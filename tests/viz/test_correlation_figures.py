@@ -63,6 +63,8 @@ def test_rows_share_a_scale_and_the_difference_has_its_own() -> None:
     limits = [axes.images[0].norm.vmax for axes in maps]
     np.testing.assert_allclose(limits, [1, 1, 1, 1, 1e-3, 1e-3], rtol=1e-9)
     assert "max |Δ| 1.0e-03" in maps[4].get_ylabel()
+    saturated = correlations.rows_of_pairs({"target": target}, limit=0.3)
+    assert saturated.axes[0].images[0].norm.vmax == 0.3
     with pytest.raises(ValueError, match="share one shape"):
         correlations.rows_of_pairs({"a": target, "b": target[:4]})
 
@@ -86,3 +88,51 @@ def test_field_cubes_are_coloured_symmetrically_about_zero() -> None:
     assert np.ptp(zero) < 0.02
     assert zero.min() > 0.9
     assert top.max() < 0.35
+
+
+def planes_of(seed: int) -> dict[str, np.ndarray]:
+    """Planes of a full lag array, as orthogonal_planes cuts them."""
+    full = np.random.default_rng(seed).normal(size=(*SHAPE, 2, 2))
+    return {"x": full[0], "y": full[:, 0], "z": full[:, :, 0]}
+
+
+def test_orthogonal_planes_show_each_plane_with_its_own_lags() -> None:
+    target, made = planes_of(0), planes_of(1)
+    spacing = (0.5, 1.0, 2.0)
+    drawing = correlations.orthogonal_planes({"target": target, "made": made}, spacing=spacing, difference=True)
+    maps = [axes for axes in drawing.axes if axes.images and "lag" in axes.get_ylabel()]
+    # Three planes of three rows each; first column is the pair (0, 0).
+    assert len(maps) == 9
+    for block, (axis, right, up) in enumerate([("x", 1, 2), ("y", 0, 2), ("z", 0, 1)]):
+        rows = maps[3 * block : 3 * block + 3]
+        wanted = [target[axis], made[axis], made[axis] - target[axis]]
+        for axes, plane in zip(rows, wanted, strict=True):
+            np.testing.assert_array_equal(axes.images[0].get_array(), np.fft.fftshift(plane[..., 0, 0]).T)
+            assert f"{axis} = 0" in axes.get_ylabel()
+            left, end, bottom, top = axes.images[0].get_extent()
+            assert (end - left, top - bottom) == (SHAPE[right] * spacing[right], SHAPE[up] * spacing[up])
+        # The difference has its own scale; zero lag of an even axis is drawn right of the middle.
+        assert rows[0].images[0].norm.vmax == rows[1].images[0].norm.vmax != rows[2].images[0].norm.vmax
+    with pytest.raises(ValueError, match="share planes"):
+        correlations.orthogonal_planes({"a": target, "b": {"x": target["x"]}})
+    with pytest.raises(ValueError, match="got none"):
+        correlations.orthogonal_planes({})
+
+
+def test_principal_scores_put_every_pair_of_five_components_in_its_panel() -> None:
+    random = np.random.default_rng(0)
+    cloud, measured = random.normal(size=(30, 6)), random.normal(size=(3, 6))
+    shares = np.array([0.5, 0.2, 0.1, 0.05, 0.02, 0.01])
+    drawing = correlations.principal_scores({"synthetic": cloud, "measured": measured}, shares=shares)
+    panels = [axes for axes in drawing.axes if axes.collections]
+    assert len(panels) == 10
+    expected = [(column, row) for row in range(1, 5) for column in range(row)]
+    for axes, (column, row) in zip(panels, expected, strict=True):
+        for drawn, scores in zip(axes.collections, (cloud, measured), strict=True):
+            np.testing.assert_array_equal(drawn.get_offsets(), scores[:, [column, row]])
+    assert panels[-1].get_xlabel() == "PC 4 (5 %)"
+    assert panels[-4].get_ylabel() == "PC 5 (2 %)"
+    # Measured volumes lie on top of the cloud and larger.
+    assert panels[0].collections[1].get_sizes()[0] > 4 * panels[0].collections[0].get_sizes()[0]
+    with pytest.raises(ValueError, match="found 7"):
+        correlations.principal_scores({"a": cloud}, components=7)
