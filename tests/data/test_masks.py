@@ -1,0 +1,129 @@
+"""Known-voxel masks: which voxels, how many, and what is refused."""
+
+import numpy as np
+import pytest
+
+from polymicros_jax.data import masks
+from polymicros_jax.data.errors import DataError
+from polymicros_jax.data.volume import OrientationVolume
+
+SHAPE = (6, 7, 9)
+
+
+@pytest.mark.parametrize(
+    ("axis", "every", "offset", "sections"),
+    [("x", 2, 0, [0, 2, 4]), ("y", 3, 1, [1, 4]), ("z", 4, 0, [0, 4, 8]), ("z", 4, 8, [8]), ("x", 100, 5, [5])],
+)
+def test_every_slice(axis, every, offset, sections):
+    mask = masks.every_slice(SHAPE, axis, every, offset)
+    number = "xyz".index(axis)
+    assert mask.dtype == bool
+    along = np.moveaxis(mask, number, 0)
+    assert np.flatnonzero(along.all(axis=(1, 2))).tolist() == sections
+    assert mask.sum() == len(sections) * mask.size // SHAPE[number]
+
+
+@pytest.mark.parametrize(
+    ("axis", "every", "offset", "reason"),
+    [
+        ("w", 2, 0, "axis: found 'w', accepted are x, y, z"),
+        ("xy", 2, 0, "axis: found 'xy'"),
+        ("", 2, 0, "axis: found ''"),
+        ("x", 1, 0, "every: found 1, accepted is at least 2"),
+        ("y", 2, 7, "offset: found 7, accepted is 0 to 6"),
+        ("y", 2, -1, "offset: found -1, accepted is 0 to 6"),
+    ],
+)
+def test_sections_that_are_refused(axis, every, offset, reason):
+    with pytest.raises(DataError, match=reason):
+        masks.every_slice(SHAPE, axis, every, offset)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_random_voxels(share):
+    shape = (30, 31, 32)
+    mask = masks.random_voxels(shape, share, seed=4)
+    n = mask.size
+    # Binomial: five standard deviations.
+    assert abs(mask.sum() - share * n) < 5 * np.sqrt(n * share * (1 - share))
+    np.testing.assert_array_equal(mask, masks.random_voxels(shape, share, seed=4))
+    other = masks.random_voxels(shape, share, seed=5)
+    # Independent draws agree in a share p^2 + (1-p)^2 of the voxels.
+    same = share**2 + (1 - share) ** 2
+    assert abs((mask == other).sum() - same * n) < 5 * np.sqrt(n * same * (1 - same))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 25.0, float("nan")])
+def test_shares_that_are_refused(share):
+    with pytest.raises(DataError, match=r"share: found .*, accepted is between 0 and 1"):
+        masks.random_voxels(SHAPE, share, seed=0)
+
+
+def test_without_box():
+    mask = masks.without_box(SHAPE, (1, 0, 4), (3, 7, 5))
+    holes = set(map(tuple, np.argwhere(~mask).tolist()))
+    assert holes == {(x, y, 4) for x in (1, 2) for y in range(7)}
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "reason"),
+    [
+        ((1, 1, 1), (1, 3, 3), "accepted lies inside .* and is not empty"),
+        ((3, 1, 1), (2, 3, 3), "not empty"),
+        ((-1, 0, 0), (2, 2, 2), "box: found \\(-1, 0, 0\\) to"),
+        ((0, 0, 0), (6, 7, 10), "lies inside \\(6, 7, 9\\)"),
+    ],
+)
+def test_boxes_that_are_refused(start, stop, reason):
+    with pytest.raises(DataError, match=reason):
+        masks.without_box(SHAPE, start, stop)
+
+
+def test_orthogonal_slices():
+    mask = masks.orthogonal_slices(SHAPE)
+    x, y, z = np.indices(SHAPE)
+    np.testing.assert_array_equal(mask, (x == 3) | (y == 3) | (z == 4))
+    # Inclusion and exclusion of three sections, three lines and a point.
+    assert mask.sum() == 7 * 9 + 6 * 9 + 6 * 7 - (6 + 7 + 9) + 1
+
+
+@pytest.fixture
+def stack():
+    rng = np.random.default_rng(0)
+    q = rng.normal(size=(3, 4, 5, 4))
+    return OrientationVolume(
+        quaternions=q / np.linalg.norm(q, axis=-1, keepdims=True),
+        phase=np.ones((3, 4, 5), int),
+        mask=rng.random((3, 4, 5)) < 0.8,
+        spacing=(1.0, 2.0, 6.0),
+        provenance={"source": "made up"},
+        fields={"confidence": rng.random((3, 4, 5)), "vector": rng.random((3, 4, 5, 2))},
+    )
+
+
+@pytest.mark.parametrize(("axis", "factor"), [("x", 2), ("y", 3), ("z", 4)])
+def test_insert_slices(stack, axis, factor):
+    wide = masks.insert_slices(stack, axis, factor)
+    a = "xyz".index(axis)
+    assert wide.shape[a] == (stack.shape[a] - 1) * factor + 1
+    assert wide.spacing == tuple(h / factor if b == a else h for b, h in enumerate(stack.spacing))
+    measured = (slice(None),) * a + (slice(None, None, factor),)
+    for name in ("quaternions", "phase", "mask"):
+        np.testing.assert_array_equal(getattr(wide, name)[measured], getattr(stack, name))
+    for name, values in stack.fields.items():
+        np.testing.assert_array_equal(wide.fields[name][measured], values)
+    # Nothing is observed in between, and measured sections stay as far from each other as they were.
+    assert wide.mask.sum() == stack.mask.sum()
+    assert factor * wide.spacing[a] == pytest.approx(stack.spacing[a], rel=1e-15)
+    assert wide.provenance["source"] == "made up"
+    assert wide.provenance["inserted"] == f"{factor - 1} unobserved sections between each two along {axis}"
+    assert "inserted" not in stack.provenance
+
+
+def test_stacks_that_are_refused(stack):
+    with pytest.raises(DataError, match="found 1, accepted is at least 2"):
+        masks.insert_slices(stack, "z", 1)
+    with pytest.raises(DataError, match="1 section along y: at least 2"):
+        masks.insert_slices(stack.crop((0, 0, 0), (3, 1, 5)), "y", 2)
+    with pytest.raises(DataError, match="axis: found 'q'"):
+        masks.insert_slices(stack, "q", 2)
