@@ -62,7 +62,7 @@ def test_a_volume_smaller_than_a_patch(tmp_path: Path) -> None:
 def test_a_mask_that_keeps_nothing_or_everything(tmp_path: Path) -> None:
     config = _super_resolve(stop=(8, 8, 8))
     config.super_resolve.mask.offset = 50
-    _refused(config, tmp_path / "run", "no section is kept", DataError)
+    _refused(config, tmp_path / "run", "offset: found 50", DataError)
     whole = _super_resolve(stop=(8, 8, 8))
     whole.super_resolve.mask.kind = "unindexed"
     inside = samples.load("in100", "evaluate").mask

@@ -1,0 +1,20 @@
+"""A scan from one format to others.
+
+What:     reads a volume or map, optionally makes its voxels cubic and fills unindexed points, and writes it again.
+Command:  python -m polymicros_jax.main --config=configs/convert.py --workdir=runs/converted
+Cost:     seconds.
+Expect:   the bundled Al1050 volume as volume.vti (ParaView), volume.dream3d and volume.npz.
+Own data: --config.convert.volume.source=scan.ctf --config.convert.volume.frame=oxford --config.convert.fill=True
+"""
+
+from ml_collections import ConfigDict
+
+from polymicros_jax import config as defaults
+
+
+def get_config() -> ConfigDict:
+    """The bundled aluminium volume in three formats."""
+    config = defaults.default("convert")
+    config.convert.volume = defaults.volume("al1050")
+    config.convert.outputs = ("volume.vti", "volume.dream3d", "volume.npz")
+    return config

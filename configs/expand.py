@@ -1,0 +1,19 @@
+"""Three orthogonal 2D maps to periodic 3D volumes with their two-point statistics, as files for DAMASK.
+
+What:     the middle sections of a measured region of Inconel 100, normal to x, y and z, are all that is given.
+Command:  python -m polymicros_jax.main --config=configs/expand.py
+Cost:     about 10 minutes on two cores.
+Expect:   runs/expand/report.html; per draw geometry.vti and material.yaml (DAMASK), volume.vti (ParaView), volume.npz.
+Own maps: --config.expand.volume.source="" --config.expand.maps.x.source=map_x.ang --config.expand.maps.x.frame=edax ...
+"""
+
+from ml_collections import ConfigDict
+
+from polymicros_jax import config as defaults
+
+
+def get_config() -> ConfigDict:
+    """Two volumes of 32^3 voxels."""
+    config = defaults.default("expand")
+    config.expand.draws = 2
+    return config

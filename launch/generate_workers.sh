@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# A dataset by several processes on one machine, each making its share; killed ones are simply started again.
+#   launch/generate_workers.sh WORKERS configs/generate_128.py runs/generate_128 [--config.key=value ...]
+set -euo pipefail
+workers=$1 config=$2 folder=$3
+shift 3
+for ((worker = 0; worker < workers; worker++)); do
+  python -m polymicros_jax.main --config="$config" --workdir="$folder/worker_$worker" \
+    --config.generate.directory="$folder/dataset" \
+    --config.generate.workers="$workers" --config.generate.worker="$worker" "$@" &
+done
+wait

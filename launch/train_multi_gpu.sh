@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# One training on all GPUs of one machine: a single process sees them all and splits each batch over them.
+#   launch/train_multi_gpu.sh configs/pretrain_32.py runs/pretrain_32 [--config.key=value ...]
+set -euo pipefail
+config=$1 workdir=$2
+shift 2
+exec python -m polymicros_jax.main --config="$config" --workdir="$workdir" "$@"
