@@ -90,9 +90,9 @@ def _lines(labels: ArrayLike, axis: int, mask: ArrayLike | None) -> tuple[np.nda
 
 
 def straight_path(direction: Sequence[int], count: int) -> list[tuple[Lag, Lag]]:
-    """The path of lag pairs ``(j d, 2 j d)``, j = 0 ..
+    """The path of lag pairs ``(j d, 2 j d)`` along a direction of whole voxels, for `three_point`.
 
-    count - 1, along a direction of whole voxels, for `three_point`.
+    The first pair, j = 0, is at zero lag; there are `count`.
     """
     return [(tuple(j * d for d in direction), tuple(2 * j * d for d in direction)) for j in range(count)]
 

@@ -101,10 +101,7 @@ def variances(state: StreamingPca) -> Float[Array, " rank"]:
 
 
 def explained_variance_curve(state: StreamingPca) -> Float[Array, " rank"]:
-    """Share of the total variance held by the first 1, 2, ...
-
-    components. The total includes directions that were dropped.
-    """
+    """Share of the total variance in the leading components, by their number; dropped directions are in the total."""
     return jnp.cumsum(state.singular_values**2) / jnp.maximum(state.squared_sum, jnp.finfo(state.mean.dtype).tiny)
 
 
@@ -124,9 +121,9 @@ def effective_rank(state: StreamingPca) -> Float[Array, ""]:
 
 
 def scores(state: StreamingPca, batch: Float[ArrayLike, "samples features"]) -> Float[Array, "samples rank"]:
-    """Coordinates of feature vectors along the components, from the mean: the axes of Fig.
+    """Coordinates of feature vectors along the components, from the mean (the axes of Fig. 3).
 
-    3. Other data sets project too.
+    Other data sets project too.
     """
     centred = jnp.asarray(batch) - state.mean[None, :]
     return jnp.matmul(centred, state.components.T, precision=jax.lax.Precision.HIGHEST)

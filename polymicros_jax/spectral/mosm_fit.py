@@ -14,10 +14,7 @@ from polymicros_jax.spectral.mosm_kernel import MosmParams, covariance, with_ban
 from polymicros_jax.types import ArrayLike
 
 LEAST_VARIANCE = 0.2
-"""Smallest A of a fit: a correlation length of 2.2 on a domain of 2 pi.
-
-Below it the kernel fills the periodic domain.
-"""
+"""Smallest A of a fit: a correlation length of 2.2 on a domain of 2 pi. Below it the kernel fills the domain."""
 
 MOST_MIXTURES = 16
 

@@ -6,9 +6,8 @@ and is not positive definite.
 
 Domain: every axis spans ``[-pi, pi)``, so wavenumbers are integers (`spectral.grid`). On that periodic domain the
 covariance is the kernel summed over periodic images, which is the same as its spectral density sampled at the integer
-wavenumbers, aliases
-included: positive semi-definite by construction. All matrices A are diagonal, so each mixture is the real part of a
-product of functions of one axis, and sums over images are sums along one axis at a time.
+wavenumbers, aliases included: positive semi-definite by construction. All matrices A are diagonal, so each mixture is
+the real part of a product of functions of one axis, and sums over images are sums along one axis at a time.
 
 Sign: ``covariance[r, b, g] = k_bg(r) = E[m^b(s) m^g(s + r)]``, Eq. 2 read with the index order of Eq. 1.
 """
@@ -79,9 +78,9 @@ def with_band(params: MosmParams) -> MosmParams:
 
 @dataclasses.dataclass(frozen=True)
 class PairParams:
-    """Parameters of every pair of channels, Eqs.
+    """Parameters of every pair of channels (Eqs. 13 to 18).
 
-    13 to 18: amplitude and phase ``(Q, h, h)``, the others ``(Q, h, h, d)``.
+    Amplitude and phase are ``(Q, h, h)``, the others ``(Q, h, h, d)``.
     """
 
     amplitude: jax.Array

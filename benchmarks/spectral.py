@@ -1,0 +1,194 @@
+"""Two-point statistics and random fields: times beside other ways to the same result, in one process.
+
+Command: ``python benchmarks/spectral.py [--sizes 64 128 256] [--size 128] [--repeats 5]``
+
+*Fields* (3 channels, Q = 4 mixtures, the paper's bounds): `sample_mosm`, parameters to field; the paper's pipeline, the
+covariances on the grid and then Alg. 1 (up to 128^3, its covariances are large); Alg. 1 alone. *growth* is the time
+over that of the size before, divided by the growth of S log S: at most 1 for linear-times-log.
+
+*Correlations*, all pairs of 3 channels, periodic: `two_point.correlations` beside textbook versions with a complex FFT
+for every channel and pair in NumPy and in `scipy.fft`, and one in `scipy.fft` with half spectra. SciPy works in single
+precision on all cores, NumPy in its double precision. Each result is compared with ours.
+
+*One channel*: the autocorrelation of a two-phase volume, non-periodic and averaged over shells beside PoreSpy, periodic
+beside PyMKS; skipped with a message where they are not installed (``pip install porespy pymks pyarrow``).
+
+*Objective*: value and gradient of the squared difference of the orthogonal planes from a target.
+
+Times are the best of the repeats after one call that compiles.
+"""
+
+import argparse
+import functools
+import importlib
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.fft
+import scipy.ndimage
+
+from polymicros_jax.spectral import averages, mosm, random_field, two_point
+
+REFERENCE_LIMIT = 128
+
+
+def best_time(function: Callable[[], Any], repeats: int) -> float:
+    """Shortest wall time in seconds of a call, after one that compiles."""
+    jax.block_until_ready(function())
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(function())
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def from_parameters(key: jax.Array, params: mosm.MosmParams, shape: tuple[int, ...]) -> jax.Array:
+    """The paper's two steps: covariances of the kernel, then Alg. 1."""
+    return random_field.sample_reference_row(key, mosm.covariance(params, shape))
+
+
+def fields(sizes: list[int], repeats: int) -> None:
+    """Draws at every size, beside Alg. 1 where it fits."""
+    params = jax.tree.map(lambda leaf: leaf[0], mosm.sample_params(0, 1))
+    key = jax.random.key(0)
+    timed = functools.partial(best_time, repeats=repeats)
+    print("\nfields   mosm [s]  growth  Alg. 1 from parameters [s]  Alg. 1 alone [s]  ratio  ratio to Alg. 1 alone")
+    before: tuple[float, float] | None = None
+    for size in sizes:
+        shape = (size,) * 3
+        exact = timed(functools.partial(random_field.sample_mosm, key, params, shape))
+        work = size**3 * math.log(size**3)
+        growth = f"{exact / before[0] / (work / before[1]):6.2f}" if before else "     -"
+        before = exact, work
+        line = f"{size}^3  {exact:10.4f}  {growth}"
+        if size <= REFERENCE_LIMIT:
+            covariances = mosm.covariance(params, shape)
+            row = timed(functools.partial(from_parameters, key, params, shape))
+            alone = timed(functools.partial(random_field.sample_reference_row, key, covariances))
+            line += f"  {row:26.4f}  {alone:16.4f}  {row / exact:5.1f}  {alone / exact:5.1f}"
+        print(line, flush=True)
+
+
+def plain(fft: Any, m: np.ndarray) -> np.ndarray:
+    """Eq. 1 as in a textbook, with the complex transforms of any module like `numpy.fft`."""
+    channels = m.shape[-1]
+    spectra = [fft.fftn(m[..., b]) for b in range(channels)]
+    f = np.empty((*m.shape, channels), m.dtype)
+    for b in range(channels):
+        for g in range(channels):
+            f[..., b, g] = fft.ifftn(np.conj(spectra[b]) * spectra[g]).real / m[..., 0].size
+    return f
+
+
+def halved(m: np.ndarray) -> np.ndarray:
+    """Eq. 1 in `scipy.fft` with half spectra."""
+    channels, shape = m.shape[-1], m.shape[:-1]
+    spectra = [scipy.fft.rfftn(m[..., b]) for b in range(channels)]
+    f = np.empty((*m.shape, channels), m.dtype)
+    for b in range(channels):
+        for g in range(channels):
+            f[..., b, g] = scipy.fft.irfftn(np.conj(spectra[b]) * spectra[g], s=shape) / m[..., 0].size
+    return f
+
+
+def correlations(size: int, repeats: int) -> None:
+    """All pairs of three channels."""
+    m = np.random.default_rng(0).normal(size=(size,) * 3 + (3,)).astype(np.float32)
+    on_device = jnp.asarray(m)
+    ours = best_time(lambda: two_point.correlations(on_device), repeats)
+    result = np.asarray(two_point.correlations(on_device))
+    print(f"\ncorrelations, 3 x {size}^3, 9 pairs      [s]  times ours  largest difference")
+    print(f"{'two_point.correlations':32s}  {ours:8.3f}  {1:10.1f}")
+    others: dict[str, Callable[[], np.ndarray]] = {
+        "numpy.fft": lambda: plain(np.fft, m),
+        "scipy.fft": lambda: plain(scipy.fft, m),
+        "scipy.fft, half spectra": lambda: halved(m),
+    }
+    with scipy.fft.set_workers(os.cpu_count() or 1):
+        for name, function in others.items():
+            taken = best_time(function, repeats)
+            difference = np.abs(function() - result).max()
+            print(f"{name:32s}  {taken:8.3f}  {taken / ours:10.1f}  {difference:.1e}", flush=True)
+
+
+def one_channel(size: int, repeats: int) -> None:
+    """One two-phase channel beside PoreSpy and PyMKS."""
+    noise = scipy.ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(size,) * 3), 2, mode="wrap")
+    phase = noise > 0
+    print(f"\none channel, {size}^3                    [s]  theirs [s]  times ours  largest difference")
+    for name, compare in {"porespy.metrics": beside_porespy, "pymks": beside_pymks}.items():
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            print(f"{name}: skipped, not importable here ({error})")
+            continue
+        ours, theirs, difference = compare(module, phase, repeats)
+        print(f"{name:32s}  {ours:8.3f}  {theirs:10.3f}  {theirs / ours:10.1f}  {difference:.1e}", flush=True)
+
+
+def beside_porespy(module: Any, phase: np.ndarray, repeats: int) -> tuple[float, float, float]:
+    """Non-periodic correlation, averaged over shells of one voxel: both times and the largest difference."""
+    m = jnp.asarray(phase[..., None], jnp.float32)
+    own = jax.jit(lambda x: averages.radial_average(two_point.correlations(x, False))[1][:, 0, 0])
+    # Shells as ours: distances that round to 0, 1, 2, ... The last one is left out, its lags are pooled here.
+    edges = np.arange(min(phase.shape) // 2 + 1) - 0.5
+
+    def theirs() -> np.ndarray:
+        return module.two_point_correlation(phase, bins=edges).probability
+
+    difference = np.abs(np.asarray(own(m))[: len(edges) - 1] - theirs()).max()
+    return best_time(lambda: own(m), repeats), best_time(theirs, repeats), float(difference)
+
+
+def beside_pymks(module: Any, phase: np.ndarray, repeats: int) -> tuple[float, float, float]:
+    """Periodic correlation at every lag: both times and the largest difference."""
+    m = jnp.asarray(phase[..., None], jnp.float32)
+    sample = phase[None].astype(np.float32)
+
+    def theirs() -> np.ndarray:
+        return module.two_point_stats(sample, sample)
+
+    difference = np.abs(np.fft.ifftshift(theirs()[0]) - np.asarray(two_point.correlations(m))[..., 0, 0]).max()
+    return best_time(lambda: two_point.correlations(m), repeats), best_time(theirs, repeats), float(difference)
+
+
+def objective(size: int, repeats: int) -> None:
+    """Value and gradient of the mismatch of orthogonal planes, for three and nine channels."""
+    print(f"\nloss and gradient of the orthogonal planes, {size}^3")
+    for channels in (3, 9):
+        m = jax.random.normal(jax.random.key(0), (size, size, size, channels))
+        target = jax.tree.map(lambda plane: 0.9 * plane, two_point.orthogonal_planes(m))
+
+        def loss(x: jax.Array, goal: dict[str, jax.Array]) -> jax.Array:
+            planes = two_point.orthogonal_planes(x)
+            return sum((jnp.mean((planes[axis] - goal[axis]) ** 2) for axis in goal), jnp.zeros(()))
+
+        compiled = jax.jit(jax.value_and_grad(loss)).lower(m, target).compile()
+        taken = best_time(functools.partial(compiled, m, target), repeats)
+        space = compiled.memory_analysis().temp_size_in_bytes / 1e6
+        print(f"{channels} channels: {taken:.3f} s, work space {space:.0f} MB", flush=True)
+
+
+def main() -> None:
+    """Prints the four tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256], help="grids of the fields")
+    parser.add_argument("--size", type=int, default=128, help="grid of everything else")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    print(f"device: {jax.devices()[0].device_kind}, {os.cpu_count()} cores")
+    fields(arguments.sizes, arguments.repeats)
+    correlations(arguments.size, arguments.repeats)
+    one_channel(arguments.size, arguments.repeats)
+    objective(arguments.size, arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()
