@@ -23,11 +23,15 @@ def q():
 
 
 def test_conversions(q):
+    """The same components, not conjugated: `from_euler` of both agree with sign, and the conjugate does not."""
     theirs = orix.Orientation(q)
     np.testing.assert_allclose(quaternion.to_matrix(q), theirs.to_matrix(), atol=1e-12)
     np.testing.assert_allclose(quaternion.to_euler(q), theirs.to_euler(), atol=1e-7)
     euler = theirs.to_euler()
     np.testing.assert_allclose(quaternion.from_euler(euler), orix.Orientation.from_euler(euler).data, atol=1e-12)
+    assert (
+        np.abs(quaternion.conjugate(quaternion.from_euler(euler)) - orix.Orientation.from_euler(euler).data).max() > 1
+    )
     np.testing.assert_allclose(quaternion.to_rodrigues(q), theirs.to_rodrigues().data, rtol=1e-8)
     from_matrix = orix.Orientation.from_matrix(theirs.to_matrix()).data
     np.testing.assert_allclose(quaternion.from_matrix(theirs.to_matrix()), from_matrix, atol=1e-7)
