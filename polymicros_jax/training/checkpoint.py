@@ -12,6 +12,7 @@ class Checkpoints:
     """Numbered checkpoints in a folder; the latest two are kept. Each appears complete or not at all."""
 
     def __init__(self, folder: Path):
+        self._folder = folder
         self._checkpointer = ocp.training.Checkpointer(
             folder.absolute(),
             preservation_policy=ocp.training.preservation_policies.LatestN(2),
@@ -34,10 +35,20 @@ class Checkpoints:
         Raises:
           ValueError: there is no checkpoint, or it belongs to another architecture or optimiser.
         """
+        step, wanted = self.latest, _plain(like)
+        if step is None:
+            raise ValueError(f"{self._folder}: no checkpoint in it")
+        found = {name: leaf.shape for name, leaf in self._checkpointer.metadata(step).metadata.items()}
+        for name in sorted(found.keys() | wanted.keys()):
+            shape = wanted[name].shape if name in wanted else None
+            if found.get(name) != shape:
+                raise ValueError(
+                    f"{self._folder}: {name} of step {step} has shape {found.get(name)}, this training's has {shape}"
+                )
         abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), _plain(like)
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), wanted
         )
-        restored = self._checkpointer.load(self.latest, abstract)
+        restored = self._checkpointer.load(step, abstract)
         return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(restored))
 
     def close(self) -> None:
