@@ -9,6 +9,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from polymicros_jax.data import ebsd
+from polymicros_jax.data.ebsd.frames import from_map
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import quaternion
@@ -33,6 +34,13 @@ def grain_count(volume: OrientationVolume, smallest: int = 10) -> int:
     graph = coo_matrix((np.ones(edges.shape[1]), edges), shape=(number.size, number.size))
     _, label = connected_components(graph, directed=False)
     return int((np.bincount(label[volume.mask.reshape(-1)]) >= smallest).sum())
+
+
+def assert_oriented(volume: OrientationVolume, place: tuple[int, int, int], euler: tuple[float, ...]) -> None:
+    """The voxel is observed and has these Bunge angles, in radians; float32: the dot product is good to 1e-6."""
+    q = quaternion.from_euler(np.array(euler, np.float32))
+    assert volume.mask[place]
+    assert abs(abs(np.dot(volume.quaternions[place], q)) - 1) < 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +107,11 @@ FACTS = [
         (0.15, 0.15),
         0.838,
         symmetry=("622", "432"),
-        voxels=(((379, 379, 0), (0.5229505, 0.7378899, 0.55415237)),),
+        # The first point is not indexed: the first that is comes next.
+        voxels=(
+            ((1, 0, 0), (0.44965583, 0.7419703, 0.7847206)),
+            ((379, 379, 0), (0.5229505, 0.7378899, 0.55415237)),
+        ),
         phases=(0.382, 0.455),
         grains=93,
         phase=2,
@@ -125,7 +137,12 @@ FACTS = [
         (1.0, 1.0, 1.0),
         1.0,
         symmetry=("432", "622"),
-        voxels=(((1, 0, 0), (1.6193657, 1.0141209, 5.4564095)),),
+        # Periodic: one grain holds both corners, so a voxel in between tells the axes apart.
+        voxels=(
+            ((0, 0, 0), (1.6193657, 1.0141209, 5.4564095)),
+            ((20, 3, 10), (4.834629, 2.0990705, 3.185643)),
+            ((47, 63, 127), (1.6193657, 1.0141209, 5.4564095)),
+        ),
         phases=(354046 / 393216, 39170 / 393216),
     ),
     Fact(
@@ -133,7 +150,11 @@ FACTS = [
         (32, 32, 32),
         (11.0, 11.0, 11.0),
         1.0,
-        voxels=(((0, 0, 0), (6.003182, 1.9385104, 2.7549698)),),
+        voxels=(
+            ((0, 0, 0), (6.003182, 1.9385104, 2.7549698)),
+            ((20, 3, 10), (5.942594, 1.2713203, 5.581771)),
+            ((31, 31, 31), (6.003182, 1.9385104, 2.7549698)),
+        ),
     ),
 ]
 
@@ -149,9 +170,7 @@ def test_published_file(fact: Fact) -> None:
     for number, share in enumerate(fact.phases, start=1):
         assert (volume.phase == number).mean() == pytest.approx(share, abs=6e-4)
     for place, euler in fact.voxels:
-        q = quaternion.from_euler(np.array(euler, np.float32))
-        assert volume.mask[place]
-        assert abs(abs(np.dot(volume.quaternions[place], q)) - 1) < 1e-6
+        assert_oriented(volume, place, euler)
     if fact.grains is not None:
         chosen = volume if fact.phase is None else volume.only_phase(fact.phase)
         # Exact where the source counted as here; a tie at 5.000 degrees in float32 may join or part a pair.
@@ -173,6 +192,11 @@ def test_in100_sections() -> None:
     good = (volume.fields["confidence"] > 0.1) & (volume.fields["image_quality"] > 120)
     assert good.mean() == pytest.approx(0.650, abs=5e-4)
     assert not volume.mask[0, 0].any()
+    assert not volume.mask[-1, -1].any()
+    # The first indexed line of Slice_1.ang, at x = 37.75, y = 1.25, and the last of Slice_5.ang, at 28.75, 48.25.
+    written = from_map(volume, "edax")
+    assert_oriented(written, (151, 5, 0), (1.26482, 1.78131, 5.84252))
+    assert_oriented(written, (115, 193, 4), (3.34484, 1.33166, 4.23260))
     assert volume.provenance["sections"] == [f"Slice_{i}.ang" for i in range(1, 6)]
 
 
@@ -183,9 +207,8 @@ def test_kestens_steel_is_cut_from_a_larger_scan() -> None:
     assert volume.spacing == (0.4, 0.4, 0.12)
     assert volume.mask.mean() == pytest.approx(0.9958, abs=5e-5)
     plain = ebsd.read(SHARED / "exp3d_mtex_kestens_steel", frame="none", slice_spacing=0.12)
-    for place, euler in (((0, 0, 0), (4.63245, 0.52904, 1.39061)), ((34, 39, 58), (5.85837, 0.61718, 0.09447))):
-        q = quaternion.from_euler(np.array(euler, np.float32))
-        assert abs(abs(np.dot(plain.quaternions[place], q)) - 1) < 1e-6
+    assert_oriented(plain, (0, 0, 0), (4.63245, 0.52904, 1.39061))
+    assert_oriented(plain, (34, 39, 58), (5.85837, 0.61718, 0.09447))
 
 
 def test_hexagonal_copper_map() -> None:
@@ -196,8 +219,9 @@ def test_hexagonal_copper_map() -> None:
     assert volume.mask.mean() == pytest.approx(1 - 2945 / 23909, abs=3e-3)
     assert (volume.fields["confidence"] >= 0.1).mean() == pytest.approx(0.854, abs=3e-3)
     assert not volume.mask[0, 0, 0]
-    q = quaternion.from_euler(np.array([2.30077, 0.19186, 5.67241], np.float32))
-    assert abs(abs(np.dot(volume.quaternions[1, 0, 0], q)) - 1) < 1e-6
+    # The second point of the first row, and the last point, at (20.60, 39.84), nearest to the last voxel.
+    assert_oriented(volume, (1, 0, 0), (2.30077, 0.19186, 5.67241))
+    assert_oriented(volume, (103, 199, 0), (2.48308, 1.35311, 0.84453))
 
 
 def test_edax_confidence() -> None:
@@ -212,6 +236,12 @@ def test_labdct_volume() -> None:
     assert volume.shape == (109, 103, 64)
     assert volume.spacing == pytest.approx((2.5, 2.5, 2.5))
     assert volume.mask.sum() == 717986
+    # The file's vectors of the first and the last voxel; the reader takes them with the other sign.
+    for place, vector in (
+        ((0, 0, 0), (0.13184635, -0.05696225, 0.16793035)),
+        ((108, 102, 63), (-0.40914774, -0.283336, -0.01292248)),
+    ):
+        np.testing.assert_allclose(quaternion.to_rodrigues(volume.quaternions[place]), -np.array(vector), atol=1e-6)
     assert abs(grain_count(volume) - 86) <= 1
 
 
