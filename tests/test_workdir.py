@@ -1,0 +1,103 @@
+"""The folder of a run: claimed by one config, done once."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from polymicros_jax import config as defaults
+from polymicros_jax import workdir
+from polymicros_jax.config import ConfigError
+from polymicros_jax.results import Results, write_json
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def claim(folder, config):
+    workdir.check(folder, config)
+    workdir.start(folder, config)
+
+
+def test_a_check_writes_nothing(tmp_path):
+    workdir.check(tmp_path / "new", defaults.default("train"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_new_folder_is_claimed_and_taken_up_again(tmp_path):
+    folder = tmp_path / "runs" / "a"
+    claim(folder, defaults.default("train"))
+    written = read(folder / "config.json")
+    assert written["task"] == "train"
+    assert written["train"]["optimisation"]["steps"] == defaults.default("train").train.optimisation.steps
+    environment = read(folder / "environment.json")
+    assert environment["versions"]["jax"] == jax.__version__
+    assert environment["versions"]["numpy"] == np.__version__
+    assert len(environment["devices"]) == jax.device_count()
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    claim(folder, defaults.default("train"))
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_an_empty_folder_is_accepted(tmp_path):
+    claim(tmp_path, defaults.default("convert"))
+    assert (tmp_path / "config.json").exists()
+
+
+def test_another_config_is_refused_by_the_key_that_differs(tmp_path):
+    claim(tmp_path, defaults.default("train"))
+    before = (tmp_path / "config.json").read_bytes()
+    other = defaults.default("train")
+    other.train.optimisation.steps = 123456
+    there = defaults.default("train").train.optimisation.steps
+    with pytest.raises(ConfigError, match=rf"config\.train\.optimisation\.steps is {there} there and 123456 now"):
+        claim(tmp_path, other)
+    with pytest.raises(ConfigError, match=r"config\.(convert|task|train)"):
+        claim(tmp_path, defaults.default("convert"))
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_tuples_survive_the_file(tmp_path):
+    config = defaults.default("generate")
+    config.generate.shape = (32, 16, 8)
+    claim(tmp_path, config)
+    claim(tmp_path, config)
+    config.generate.shape = (32, 16, 16)
+    with pytest.raises(ConfigError, match=r"config\.generate\.shape is \[32, 16, 8\] there and \[32, 16, 16\] now"):
+        claim(tmp_path, config)
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("chapter")
+    with pytest.raises(ConfigError, match=r"is not empty and has no config\.json"):
+        claim(tmp_path, defaults.default("train"))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_results_are_kept_and_relative_to_the_folder(tmp_path):
+    assert workdir.finished(tmp_path) is None
+    inside, outside = tmp_path / "figures" / "a.png", Path("/elsewhere/b.vti")
+    results = Results("two lines\nof text", (inside, outside)).to_json(tmp_path)
+    assert results == {"summary": "two lines\nof text", "files": ["figures/a.png", "/elsewhere/b.vti"]}
+    workdir.finish(tmp_path, results)
+    assert workdir.finished(tmp_path) == results
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_what_is_not_json_leaves_the_old_file(tmp_path):
+    path = write_json(tmp_path / "metrics.json", {"error": 1.5})
+    with pytest.raises(TypeError):
+        write_json(path, {"error": object()})
+    assert read(path) == {"error": 1.5}
+    assert [each.name for each in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_a_program_without_git_still_runs(monkeypatch):
+    def absent(*arguments, **options):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(workdir.subprocess, "run", absent)
+    assert workdir.environment()["commit"] == "unknown"
