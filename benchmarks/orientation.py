@@ -1,15 +1,25 @@
-"""Disorientation and IPF colours side by side with orix on the same machine (extra `ebsd`).
+"""Encode, decode, disorientation and IPF colours of orientations side by side with orix (extra `ebsd`).
 
-    python benchmarks/orientation.py [--voxels 1000000]
+    python benchmarks/orientation.py [--voxels 1000000] [--reference 100000]
 
-Prints seconds and ratios; the aim is a ratio of at least 5 for both. `benchmarks/decode.py` times encode and decode,
-which orix does not have.
+orix has no embedding: beside `encode` and `decode` stands its own way to one description per crystal, the reduction to
+the fundamental zone. orix is timed on the first `--reference` orientations and its time scaled to all, to which it is
+proportional; ours is the best of three calls on all, compiled. Wall time and processor time (of all cores together) are
+given, since wall time on a shared machine says little. The aims: a ratio of at least 5 for disorientations and colours,
+and 10^6 voxels decoded in at most 20 s on two cores.
 
-Last result (two busy cores, jax 0.10.2, orix 0.15, --voxels 200000):
+Last result, wall time on two cores, shared: taken by the two scripts that this one replaces (10^6 voxels for encode and
+decode, 200000 for the rows beside orix), not yet by this one. Six Gauss-Newton steps of decode take the same time in
+a scan as unrolled (10^5 voxels, side by side in one process at a load of 7: 3.8 and 3.9 s) and compile in 6.9 s, not
+10.9::
 
-    432 disorientation: 0.012 s, orix 3.59 s for 200000 voxels: 307 times faster
-    432 IPF colours: 0.104 s, orix 2.82 s for 200000 voxels: 27 times faster
-    622 disorientation: 0.004 s, orix 1.57 s for 200000 voxels: 405 times faster
+    432 encode           0.08 s
+    432 decode            2.8 s, largest error 2.1e-05 degrees
+    622 encode           0.25 s
+    622 decode            8.1 s, largest error 2.1e-05 degrees
+    432 disorientation  0.012 s, orix 3.59 s: 307 times faster
+    432 IPF colours     0.104 s, orix 2.82 s: 27 times faster
+    622 disorientation  0.004 s, orix 1.57 s: 405 times faster
 """
 
 import argparse
@@ -23,45 +33,56 @@ import orix.plot
 from orix.quaternion import Orientation, symmetry
 from orix.vector import Vector3d
 
-from polymicros_jax.orientation import ipf, quaternion
+from polymicros_jax.orientation import embedding, ipf, quaternion
 
 LAUE = {"432": symmetry.Oh, "622": symmetry.D6h}
 
 
-def seconds(function: Callable[[], Any], repeats: int) -> float:
-    """Shortest wall time of some calls."""
-    times = []
+def seconds(function: Callable[[], Any], repeats: int) -> tuple[float, float]:
+    """Shortest wall time and least processor time, all cores together, of some calls."""
+    wall, processor = [], []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start, start_processor = time.perf_counter(), time.process_time()
         jax.block_until_ready(function())
-        times.append(time.perf_counter() - start)
-    return min(times)
+        wall.append(time.perf_counter() - start)
+        processor.append(time.process_time() - start_processor)
+    return min(wall), min(processor)
 
 
 def main() -> None:
     """Prints one line a task and group."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--voxels", type=int, default=1_000_000)
-    count = parser.parse_args().voxels
+    parser.add_argument("--reference", type=int, default=100_000)
+    arguments = parser.parse_args()
+    count, sample = arguments.voxels, min(arguments.reference, arguments.voxels)
     a, b = quaternion.random(jax.random.key(0), (2, count))
+    print("               ours, wall and CPU [s]  orix, wall and CPU [s]  ratios")
     for group, laue in LAUE.items():
-        one, other = (Orientation(np.asarray(q, np.float64), symmetry=laue) for q in (a, b))
+        e = embedding.encode(a, group)
+        one, other = (Orientation(np.asarray(q[:sample], np.float64), symmetry=laue) for q in (a, b))
         key = orix.plot.IPFColorKeyTSL(laue, direction=Vector3d.zvector())
-        tasks = {
-            "disorientation": (
-                lambda group=group: quaternion.disorientation(a, b, group),
-                lambda one=one, other=other: one.angle_with(other),
-            ),
-            "IPF colours": (
-                lambda group=group: ipf.colours(a, "z", group),
-                lambda key=key, one=one: key.orientation2color(one),
-            ),
+        ours = {
+            "encode": lambda group=group: embedding.encode(a, group),
+            "decode": lambda e=e, group=group: embedding.decode(e, group),
+            "disorientation": lambda group=group: quaternion.disorientation(a, b, group),
+            "IPF colours": lambda group=group: ipf.colours(a, "z", group),
         }
-        for name, (ours, theirs) in tasks.items():
-            jax.block_until_ready(ours())  # compiles
-            mine, reference = seconds(ours, 3), seconds(theirs, 1)
-            ratio = reference / mine
-            print(f"{group} {name}: {mine:.3f} s, orix {reference:.2f} s for {count} voxels: {ratio:.0f} times faster")
+        reduced = seconds(one.reduce, 1)
+        theirs = {
+            "encode": reduced,
+            "decode": reduced,
+            "disorientation": seconds(lambda one=one, other=other: one.angle_with(other), 1),
+            "IPF colours": seconds(lambda key=key, one=one: key.orientation2color(one), 1),
+        }
+        for name, function in ours.items():
+            jax.block_until_ready(function())  # compiles
+            (wall, cpu), scale = seconds(function, 3), count / sample
+            their_wall, their_cpu = (scale * each for each in theirs[name])
+            times = f"{wall:10.3f} {cpu:8.3f}    {their_wall:10.1f} {their_cpu:8.1f}"
+            print(f"{group} {name:15}{times}      {their_wall / wall:6.1f} {their_cpu / cpu:6.1f}", flush=True)
+        apart = np.degrees(quaternion.disorientation(embedding.decode(e, group)[0], a, group)).max()
+        print(f"{group} largest error of decode(encode(q)): {apart:.1e} degrees")
 
 
 if __name__ == "__main__":
