@@ -8,18 +8,22 @@ proportional; ours is the best of three calls on all, compiled. Wall time and pr
 given, since wall time on a shared machine says little. The aims: a ratio of at least 5 for disorientations and colours,
 and 10^6 voxels decoded in at most 20 s on two cores.
 
-Last result, wall time on two cores, shared: taken by the two scripts that this one replaces (10^6 voxels for encode and
-decode, 200000 for the rows beside orix), not yet by this one. Six Gauss-Newton steps of decode take the same time in
-a scan as unrolled (10^5 voxels, side by side in one process at a load of 7: 3.8 and 3.9 s) and compile in 6.9 s, not
-10.9::
+Last result: two cores, shared, at a load of 8; `--voxels 20000 --reference 2000` (two chunks of `decode`, padded)::
 
-    432 encode           0.08 s
-    432 decode            2.8 s, largest error 2.1e-05 degrees
-    622 encode           0.25 s
-    622 decode            8.1 s, largest error 2.1e-05 degrees
-    432 disorientation  0.012 s, orix 3.59 s: 307 times faster
-    432 IPF colours     0.104 s, orix 2.82 s: 27 times faster
-    622 disorientation  0.004 s, orix 1.57 s: 405 times faster
+                   ours, wall and CPU [s]  orix, wall and CPU [s]  ratios
+    432 encode              0.001    0.001           1.1      0.3      2101.0  570.5
+    432 decode              0.962    0.191           1.1      0.3         1.1    1.5
+    432 disorientation      0.001    0.000           0.0      0.0        92.7  126.2
+    432 IPF colours         0.003    0.002           0.1      0.1        34.3   36.5
+    432 largest error of decode(encode(q)): 1.8e-05 degrees
+    622 encode              0.001    0.001           1.3      0.2      1020.6  160.8
+    622 decode              2.165    0.544           1.3      0.2         0.6    0.4
+    622 disorientation      0.000    0.000           0.1      0.0       388.0   75.8
+    622 IPF colours         0.005    0.002           0.6      0.1       115.5   41.4
+    622 largest error of decode(encode(q)): 1.6e-05 degrees
+
+Earlier, at a lower load, 10^6 voxels: decode 2.8 s (432) and 8.1 s (622). Its six steps take the same time in a scan as
+unrolled (10^5 voxels side by side in one process: 3.8 and 3.9 s at a load of 7) and compile in 6.9 s, not 10.9.
 """
 
 import argparse
