@@ -25,5 +25,5 @@ def get_config() -> ConfigDict:
     train.validation = (defaults.volume("in100/evaluate"),)
     train.validate_every = 250
     train.checkpoint_every = 100
-    train.optimisation.steps = 1800
+    train.optimisation.steps = 1350
     return config

@@ -12,6 +12,8 @@ import jax
 from polymicros_jax.config import Config, ConfigError
 from polymicros_jax.results import write_json
 
+ENVIRONMENT = "environment.json"
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorstore", "numpy", "polymicros-jax")
 
 
@@ -26,14 +28,15 @@ def check(workdir: Path, config: Config) -> None:
         different = _first_difference(json.loads(record.read_text()), _plain(config), "config")
         if different is not None:
             raise ConfigError(f"{record}: {different}; give another --workdir, or the config this one was written by")
-    elif workdir.exists() and any(workdir.iterdir()):
+    elif workdir.exists() and any(path.name != ENVIRONMENT for path in workdir.iterdir()):
         raise ConfigError(f"{workdir}: is not empty and has no config.json; give a new or empty --workdir")
 
 
 def start(workdir: Path, config: Config) -> None:
     """Claims the folder for a config: writes ``environment.json`` and ``config.json`` where there are none yet."""
     if not (workdir / "config.json").exists():
-        write_json(workdir / "environment.json", environment())
+        # The config last: a run killed in between is taken for one that never started.
+        write_json(workdir / ENVIRONMENT, environment())
         write_json(workdir / "config.json", _plain(config))
 
 

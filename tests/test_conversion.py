@@ -170,12 +170,15 @@ def test_wrong_input_is_one_error_and_no_file(
 
 @pytest.mark.parametrize(
     ("depth", "frame", "message"),
-    [(1, "", r"a\.ang: frame: "), (3, "none", r"a\.ang: found a file name for 3 sections, accepted is a folder")],
+    [
+        (1, "", r"convert\.map_frame: found '', a\.ang needs edax"),
+        (3, "none", r"a\.ang holds one section, the volume has 3"),
+    ],
 )
-def test_a_writer_that_refuses_leaves_whole_files_only(tmp_path: Path, depth: int, frame: str, message: str) -> None:
+def test_what_a_map_lacks_is_said_before_anything_is_written(
+    tmp_path: Path, depth: int, frame: str, message: str
+) -> None:
     source, folder = scan(depth).save(tmp_path / "scan.npz"), tmp_path / "run"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ConfigError, match=message):
         tasks.run(convert(source, "a.npz", "a.ang", map_frame=frame), folder)
-    assert set(names(folder)) <= {"config.json", "environment.json", "a.npz"}
-    if (folder / "a.npz").exists():
-        np.testing.assert_array_equal(ebsd.read(folder / "a.npz").quaternions, scan(depth).quaternions)
+    assert not folder.exists()

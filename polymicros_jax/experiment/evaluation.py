@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data import export, masks, repair
+from polymicros_jax.data.ebsd.frames import FRAMES
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.experiment.inputs import invertible_prior, representation, require_group, volume
 from polymicros_jax.orientation.representation import Representation
@@ -97,6 +98,11 @@ def conversion(config: ConfigDict) -> Conversion:
         whole = repair.to_cubic(whole)
     if section.fill:
         whole = repair.fill(whole)
+    maps = [name for name in section.outputs if Path(name).suffix.lower() == ".ang"]
+    if maps and whole.shape[2] != 1:
+        raise ConfigError(f"convert.outputs: {maps[0]} holds one section, the volume has {whole.shape[2]}")
+    if maps and section.map_frame not in FRAMES:
+        raise ConfigError(f"convert.map_frame: found {section.map_frame!r}, {maps[0]} needs {', '.join(FRAMES)}")
     outputs = {
         name: {"frame": section.map_frame} if Path(name).suffix.lower() == ".ang" else {} for name in section.outputs
     }

@@ -167,7 +167,7 @@ def apply(
     config: UNet3DConfig,
     params: Params,
     x: Float[ArrayLike, "*b nx ny nz h"],
-    noise_level: Float[ArrayLike, "..."],
+    noise_level: Float[ArrayLike, "..."] | float,
     *,
     padding: Padding = "replicate",
 ) -> Float[Array, "*b nx ny nz h"]:
