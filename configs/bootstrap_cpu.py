@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     stages = config.bootstrap
     sources = {"in100": "in100/train", "al1050": "al1050/train"}
     for name, source in sources.items():
-        stages[f"1_local_{name}"] = _training(steps=150, volumes=(source,), name=f"local_{name}")
+        stages[f"1_local_{name}"] = _training(steps=100, volumes=(source,), name=f"local_{name}")
 
     generate = defaults.default("generate")
     generate.generate.priors = tuple(f"stage:1_local_{name}/local_{name}.safetensors" for name in sources)
@@ -31,8 +31,8 @@ def get_config() -> ConfigDict:
     generate.generate.largest_mean_distance = 0.65
     stages["2_generate"] = generate
 
-    stages["3_pretrain"] = _training(steps=300, volumes=tuple(sources.values()), name="pretrained")
-    finetune = _training(steps=100, volumes=(), name="finetuned")
+    stages["3_pretrain"] = _training(steps=200, volumes=tuple(sources.values()), name="pretrained")
+    finetune = _training(steps=60, volumes=(), name="finetuned")
     finetune.train.dataset = "stage:2_generate/dataset"
     finetune.train.initial = "stage:3_pretrain/pretrained.safetensors"
     finetune.train.optimisation.learning_rate = 2e-4
@@ -43,6 +43,7 @@ def get_config() -> ConfigDict:
     fill.super_resolve.volume = defaults.volume("in100/evaluate")
     fill.super_resolve.volume.stop = (36, 48, 33)
     fill.super_resolve.draws = 2
+    fill.super_resolve.steps = 32
     stages["5_super_resolve"] = fill
 
     expand = defaults.default("expand")
@@ -57,7 +58,6 @@ def _training(steps: int, volumes: tuple[str, ...], name: str) -> ConfigDict:
     config.train.name = name
     config.train.volumes = tuple(defaults.volume(source) for source in volumes)
     config.train.optimisation.steps = steps
-    config.train.optimisation.ema_decay = 0.98
     config.train.validation = (defaults.volume("in100/evaluate"),) if len(volumes) != 1 else ()
     config.train.checkpoint_every = 50
     return config

@@ -20,7 +20,25 @@ def test_identities(x64, sigma_data):
     np.testing.assert_allclose(c.into**2 * (LEVELS**2 + sigma_data**2), 1.0, rtol=1e-14)
     target = (1 - c.skip) ** 2 * sigma_data**2 + c.skip**2 * LEVELS**2
     np.testing.assert_allclose(target / c.out**2, 1.0, rtol=1e-12)
+    # The closed forms of EDM's Table 1.
+    np.testing.assert_allclose(c.skip, sigma_data**2 / (LEVELS**2 + sigma_data**2), rtol=1e-14)
+    np.testing.assert_allclose(c.out, LEVELS * sigma_data / np.sqrt(LEVELS**2 + sigma_data**2), rtol=1e-12)
     np.testing.assert_allclose(c.noise, np.log(LEVELS) / 4)
+
+
+def test_skip_scale_of_its_own(x64):
+    c = coefficients(np.array([0.05, 0.5]), 0.5, 0.05)
+    # At the scale itself half of x is kept, at ten times the scale a hundredth.
+    np.testing.assert_allclose(c.skip, [0.5, 1 / 101], rtol=1e-14)
+    # The target of the network, (x0 - c_skip x) / c_out, has unit variance: 4e5 draws, standard error 0.0022.
+    data, noise = np.random.default_rng(0).normal(size=(2, 400_000))
+    for level, skip, out in zip((0.05, 0.5), c.skip, c.out, strict=True):
+        target = (0.5 * data - skip * (0.5 * data + level * noise)) / out
+        assert np.var(target) == pytest.approx(1.0, abs=4 * 0.0022)
+    # The loss weighs by the same c_out, and a denoiser with a silent network keeps c_skip of x.
+    np.testing.assert_allclose(loss_weight(0.05, 0.5, 0.05), 1 / c.out[0] ** 2, rtol=1e-12)
+    silent = denoiser(lambda x, level: jnp.zeros_like(x), 0.5, 0.05)
+    np.testing.assert_allclose(silent(jnp.ones((2, 2, 2, 1)), 0.05), 0.5, rtol=1e-12)
 
 
 def test_skip_keeps_x_that_the_paper_prints_without():
