@@ -13,7 +13,7 @@ from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.evaluate import COLUMNS, PRIOR, Filled, baselines, fill_with_prior, score, text_table
 from polymicros_jax.orientation import ipf, uncertainty
 from polymicros_jax.results import Results, write_json
-from polymicros_jax.viz import cubes, ipf_key, report, slices
+from polymicros_jax.viz import canvas, cubes, ipf_key, report, slices
 from polymicros_jax.viz.report import Section, Table
 from polymicros_jax.viz.slices import Panel
 
@@ -32,7 +32,7 @@ def run(objects: experiment.Reconstruction, workdir: Path) -> Results:
         write_json(workdir / "metrics.json", {"on": "missing voxels only", "methods": rows}),
         *_write_volume(workdir, objects, result, spread),
     ]
-    files.insert(0, _write_report(workdir, objects, filled, rows, spread))
+    files = [*_write_report(workdir, objects, filled, rows, spread), *files]
     title = f"{objects.title}: missing voxels only"
     summary = text_table(title, rows) if rows else f"filled {int((~known).sum())} voxels of {known.size}"
     return Results(summary, files)
@@ -75,7 +75,7 @@ def _write_report(
     filled: dict[str, Filled],
     rows: dict[str, dict],
     spread: np.ndarray,
-) -> Path:
+) -> list[Path]:
     reference, known = objects.reference, objects.known
     spacing, group = reference.spacing, reference.group
 
@@ -96,6 +96,7 @@ def _write_report(
         )
         for axis in normals
     ]
+    picture = canvas.save(pictures[0][1], workdir / "sections.png")
     sections = []
     if rows:
         sections.append(
@@ -104,7 +105,7 @@ def _write_report(
                 "Disorientation between reference and reconstruction. A voxel is in the wrong grain when its "
                 "orientation is nearer to a neighbouring grain's mean than to its own grain's. MAPE is the paper's "
                 "figure, on ROGSH channels mapped to [0, 1]; copying slices already makes it small.",
-                table=Table(COLUMNS, rows, note=f"{int((~known & reference.mask).sum())} missing voxels"),
+                table=Table(COLUMNS, rows, note=f"{int((~known & reference.mask).sum())} missing voxels."),
             )
         )
     sections.append(Section("Sections", figures=[*pictures, ("Colour key.", ipf_key.ipf_key(group))]))
@@ -157,7 +158,7 @@ def _write_report(
         headline = [
             (f"{row['mean_disorientation_deg']:.2f}°", f"mean disorientation, {name}") for name, row in rows.items()
         ]
-    return report.write(
+    page = report.write(
         workdir / "report.html",
         title=f"Filled: {objects.title}",
         summary=_summary(rows, known),
@@ -166,6 +167,7 @@ def _write_report(
         provenance={**reference.provenance, **json.loads((workdir / "environment.json").read_text())},
         config=(workdir / "config.json").read_text(),
     )
+    return [page, picture]
 
 
 def _summary(rows: dict[str, dict], known: np.ndarray) -> str:
