@@ -27,8 +27,8 @@ def get_config() -> ConfigDict:
     generate.generate.shape = (32, 32, 32)
     generate.generate.covariances = 4
     generate.generate.repeats = 1
-    # Local models trained for two minutes hardly sharpen the random field they start from: their volumes lie 0.64 to 0.77
-    # of the manifold's norm away from it, a Gaussian field 0.67. They pass here, and their records say so.
+    # Local models trained for two minutes hardly sharpen the random field they start from: their volumes lie 0.64 to
+    # 0.77 of the manifold's norm away from it, a Gaussian field 0.67. They pass here, and their records say so.
     generate.generate.largest_mean_distance = 1.0
     stages["2_generate"] = generate
 
