@@ -35,6 +35,9 @@ class UNet3DConfig:
       multipliers: width at each coarser stage, in units of ``width``.
       patch: side of the voxel blocks folded into the stem's channels. 1 is the paper's; 2 moves all the work to the
         half grid, where a CPU convolves several times faster.
+      detail: channels of a residual block on the full grid that corrects the output of a network with ``patch`` > 1
+        from the noisy field; 0 leaves it out. The folded stem has fewer channels than its voxel blocks have values:
+        without it the network cannot tell where inside a block a boundary runs.
       blocks: residual blocks per resolution and side.
       groups: groups of the norm.
       heads: attention heads.
@@ -47,6 +50,7 @@ class UNet3DConfig:
     width: int = 32
     multipliers: tuple[int, ...] = (4, 8, 16)
     patch: int = 1
+    detail: int = 0
     blocks: int = 2
     groups: int = 4
     heads: int = 4
@@ -115,6 +119,13 @@ class UNet3D(nnx.Module):
         self.head_block = block(2 * config.width, config.width)
         # Zero output at the start: the denoiser begins as c_skip x, whose weighted loss is 1 at every noise level.
         self.head = Pointwise(config.width, folded, dtype=jnp.dtype("float32"), rngs=rngs, zero=True)
+        if config.detail:
+            self.detail_stem = Pointwise(2 * config.channels, config.detail, dtype=dtype, rngs=rngs)
+            self.detail_block = block(config.detail, config.detail)
+            # Zero again: a network that gains its detail starts as the same function.
+            self.detail_head = Pointwise(
+                config.detail, config.channels, dtype=jnp.dtype("float32"), rngs=rngs, zero=True
+            )
 
     def __call__(
         self, x: Float[Array, "b nx ny nz h"], noise_level: Float[Array, " b"], padding: Padding
@@ -126,6 +137,7 @@ class UNet3D(nnx.Module):
             return _run(block, config.remat, padding, *arrays)
 
         embedding = self.embedding(noise_level)
+        noisy = x
         x = self.stem(space_to_depth(x, config.patch))
         stem, skips = x, []
         levels = range(len(config.multipliers))
@@ -146,7 +158,12 @@ class UNet3D(nnx.Module):
                 x = through(stage.blocks[str(number)], jnp.concatenate([x, skips.pop()], axis=-1), embedding)
             x = self.widen[str(level)](stage.attention(x), padding)
         x = through(self.head_block, jnp.concatenate([x, stem], axis=-1), embedding)
-        return depth_to_space(self.head(x).astype(jnp.float32), config.patch)
+        output = depth_to_space(self.head(x).astype(jnp.float32), config.patch)
+        if not config.detail:
+            return output
+        x = self.detail_stem(jnp.concatenate([noisy, output], axis=-1))
+        x = through(self.detail_block, x, embedding)
+        return output + self.detail_head(x).astype(jnp.float32)
 
 
 def init(key: Key, config: UNet3DConfig) -> Params:
@@ -156,6 +173,27 @@ def init(key: Key, config: UNet3DConfig) -> Params:
         return nnx.to_pure_dict(nnx.state(UNet3D(config, rngs=nnx.Rngs(params=key)), nnx.Param))
 
     return jax.jit(build)(key)
+
+
+def add_detail(key: Key, config: UNet3DConfig, params: Params, detail: int) -> tuple[UNet3DConfig, Params]:
+    """Gives a trained network a full-grid block; the function it computes stays the same until it is trained further.
+
+    Args:
+      key: for the new parameters.
+      config: architecture of ``params``, without detail.
+      params: nested dict, as from `init`.
+      detail: channels of the new block.
+
+    Returns:
+      The architecture with ``detail`` and its parameters.
+
+    Raises:
+      ValueError: the network has its detail already.
+    """
+    if config.detail:
+        raise ValueError(f"the network already has a full-grid block of {config.detail} channels")
+    grown = dataclasses.replace(config, detail=detail)
+    return grown, {**init(key, grown), **params}
 
 
 @functools.cache
