@@ -10,8 +10,8 @@ from jaxtyping import install_import_hook
 
 # orix compiles its ufuncs into a cache beside its own files. Two test processes that fill an empty cache at the same
 # time crash each other (segmentation fault on import, numba 0.68), so each has its own.
-_worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / f"numba_{_worker}"))
+if _worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / f"numba_{_worker}")
 
 # Shapes in signatures are checked at run time wherever the tests call the package.
 install_import_hook("polymicros_jax", "beartype.beartype")
