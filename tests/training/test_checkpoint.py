@@ -1,6 +1,9 @@
 """Checkpoints: exact, few, complete, and refused where they do not belong."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +11,8 @@ import numpy as np
 import optax
 import pytest
 
+from polymicros_jax.data.errors import DataError
+from polymicros_jax.training import checkpoint as module
 from polymicros_jax.training.checkpoint import Checkpoints
 from polymicros_jax.training.step import Optimisation, TrainState, create_state
 
@@ -106,3 +111,145 @@ def test_an_empty_folder_has_nothing_to_restore(tmp_path):
     with pytest.raises(ValueError, match="none: no checkpoint"):
         checkpoints.restore(state_of(0))
     checkpoints.close()
+
+
+def damaged(folder, part, how):
+    """Damages the largest file of a checkpoint, which holds the arrays, or the index of them."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    path = max(files, key=lambda path: path.stat().st_size) if part == "arrays" else folder / "state" / part
+    content = bytearray(path.read_bytes())
+    if how == "one bit":
+        content[len(content) // 2] ^= 0x10
+    path.write_bytes(content[: len(content) // 2] if how == "cut" else content)
+
+
+# What the array library had begun to read is dropped with a complaint of its own.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("part", "how", "reason"),
+    [
+        ("arrays", "one bit", r"is damaged: 0000\d\.\S+ is not what was saved"),
+        ("arrays", "cut", "cannot be read"),
+        ("manifest.ocdbt", "one bit", "is damaged or no checkpoint"),
+    ],
+    ids=["one bit of the arrays", "arrays cut short", "one bit of the index"],
+)
+def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_is_offered(tmp_path, part, how, reason):
+    checkpoints = opened(tmp_path)
+    for step in (4, 8):
+        checkpoints.save(state_of(step, seed=step, width=2000))
+    checkpoints.close()
+    damaged(tmp_path / "8", part, how)
+    again = opened(tmp_path)
+    with pytest.raises(DataError, match=rf"/8: {reason}.*; delete it to go on from step 4"):
+        again.restore(state_of(0, width=2000))
+    again.close()
+    shutil.rmtree(tmp_path / "8")
+    again = opened(tmp_path)
+    assert_identical(again.restore(state_of(0, width=2000)), state_of(4, seed=4, width=2000))
+    again.close()
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused_by_name(tmp_path):
+    foreign = tmp_path / "6"
+    foreign.mkdir()
+    (foreign / "notes.txt").write_text("six")
+    checkpoints = opened(tmp_path)
+    with pytest.raises(DataError, match=r"/6: is damaged or no checkpoint.*it is the only one"):
+        checkpoints.restore(state_of(0))
+    checkpoints.close()
+    assert (foreign / "notes.txt").read_text() == "six"
+
+
+def test_checksums_see_every_word_and_its_place():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(5, 7)).astype(np.float32)
+    words = values.view(np.uint32).reshape(-1).astype(object)
+    expected = sum(int(word) * (2 * place + 1) for place, word in enumerate(words)) % 2**32
+    assert int(module._checksums({"a": jnp.asarray(values)})["a"]) == expected
+    swapped = values.copy()
+    swapped[[1, 3]] = swapped[[3, 1]]
+    assert int(module._checksums({"a": jnp.asarray(swapped)})["a"]) != expected
+    halves = module._checksums({"a": jnp.asarray(values, jnp.bfloat16), "step": jnp.asarray(3)})
+    assert int(halves["step"]) == 3
+
+
+def test_a_checkpoint_without_checksums_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_checksums", lambda leaves: {})
+    checkpoints = opened(tmp_path)
+    checkpoints.save(state_of(4, seed=4))
+    monkeypatch.undo()
+    assert_identical(checkpoints.restore(state_of(0)), state_of(4, seed=4))
+    checkpoints.close()
+
+
+def test_a_write_that_fails_keeps_what_was_there(tmp_path, monkeypatch):
+    checkpoints = opened(tmp_path)
+
+    def full(*args, **kwargs):
+        (tmp_path / "8.orbax-checkpoint-tmp").mkdir()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._checkpointer, "save", full)
+    with pytest.raises(DataError, match="there is no complete one yet"):
+        checkpoints.save(state_of(4, seed=4))
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "8.orbax-checkpoint-tmp")
+    checkpoints.save(state_of(4, seed=4))
+    monkeypatch.setattr(checkpoints._checkpointer, "save", full)
+    with pytest.raises(DataError, match=r"step 8 could not be written: .*No space left on device; step 4 is complete"):
+        checkpoints.save(state_of(8, seed=8))
+    checkpoints.close()
+    again = opened(tmp_path)
+    assert again.latest == 4
+    assert_identical(again.restore(state_of(0)), state_of(4, seed=4))
+    again.close()
+
+
+ON_A_SMALL_DISK = """
+import sys
+from pathlib import Path
+import jax
+import numpy as np
+from polymicros_jax.training.checkpoint import Checkpoints
+from polymicros_jax.training.step import Optimisation, create_state
+
+folder = Path(sys.argv[1])
+
+def state(step):
+    params = {"kernel": np.random.default_rng(step).normal(size=(300, 200)).astype(np.float32)}
+    made = create_state(jax.tree.map(jax.numpy.asarray, params), Optimisation(steps=9, batch=1))
+    return made.replace(step=jax.numpy.asarray(step, "int32"))
+
+checkpoints = Checkpoints(folder)
+for step in (1, 2, 3, 4):
+    try:
+        checkpoints.save(state(step))
+    except ValueError as error:
+        print("refused", step, error)
+        break
+checkpoints.close()
+again = Checkpoints(folder)
+print("latest", again.latest, sorted(path.name for path in folder.iterdir()))
+found = again.restore(state(0))
+same = all(map(np.array_equal, jax.tree.leaves(found), jax.tree.leaves(state(again.latest))))
+print("intact", same)
+again.close()
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs a file system of its own")
+def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path):
+    # A state of 60,000 random parameters, their average and two moments of zeros takes 0.45 MB: two fit, a third does
+    # not. Written under a temporary name, it must not be taken for a checkpoint.
+    script = 'mount -t tmpfs -o size=1200k tmpfs {0} && exec {1} -c "$SCRIPT" {0}/checkpoints'
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script.format(tmp_path, sys.executable)]
+    environment = {**os.environ, "SCRIPT": ON_A_SMALL_DISK, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if "mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip(f"no file system of its own: {done.stderr.splitlines()[0]}")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("refused 3 "), done.stdout + done.stderr
+    assert "No space left on device" in lines[0]
+    assert "step 2 is complete" in lines[0]
+    assert lines[1:] == ["latest 2 ['1', '2']", "intact True"]
