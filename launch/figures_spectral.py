@@ -8,13 +8,14 @@ Figures, after those of the paper:
     fit         those covariances and MOSM fits of 1 to 16 mixtures, with their errors (Fig. 7)
     orthogonal  orthogonal planes of a measured volume, their mean over drawn fields, the difference (Fig. 10)
     cubes       three draws of random MOSM kernels (Fig. 11)
-    scores      first five principal scores of two-point statistics, drawn fields against measured volumes, and
-                explained variance (Fig. 3)
+    scores      first five principal scores of two-point statistics, drawn fields against pieces of measured volumes,
+                and the explained variance of each set (Fig. 3)
 
 A few minutes on two CPU cores, nearly all of it the fits.
 """
 
 import argparse
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from polymicros_jax.data import samples
+from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import rogsh
 from polymicros_jax.spectral import diversity, mosm, random_field, two_point
 from polymicros_jax.viz import canvas, correlations
@@ -34,10 +36,21 @@ STRIDE = 2
 SATURATED = 0.4
 """Correlation coefficient at which the colours end: the peaks at zero lag would leave everything else pale."""
 
+LABEL = "correlation coefficient"
+RANK = 60
+PIECES = 40
+"""Cubes cut at random out of every measured volume, for the scores."""
+
+
+@functools.cache
+def sample(name: str) -> OrientationVolume:
+    """A bundled sample."""
+    return samples.load(name)
+
 
 def measured_field(name: str, start: tuple[int, int, int], size: int) -> tuple[jax.Array, jax.Array, tuple[float, ...]]:
     """ROGSH channels of every second voxel of a cube of a bundled sample, its mask, and the spacing in micrometres."""
-    volume = samples.load(name)
+    volume = sample(name)
     piece = tuple(slice(low, low + STRIDE * size, STRIDE) for low in start)
     mask = jnp.asarray(volume.mask[piece])
     # An unobserved voxel has no orientation; any will do, since the mask leaves it out.
@@ -55,8 +68,8 @@ def central(size: int, **_: int) -> dict[str, Figure]:
     """Central planes of all covariances of a measured volume."""
     field, mask, spacing = measured_field("in100", (0, 0, 0), size)
     f = normalised(np.asarray(two_point.covariances(field, False, mask)))
-    title = "correlation coefficients of IN100, lag z = 0"
-    return {"central": correlations.central_planes(f, spacing=spacing, limit=SATURATED, title=title)}
+    title = "IN100, lag z = 0"
+    return {"central": correlations.central_planes(f, spacing=spacing, limit=SATURATED, label=LABEL, title=title)}
 
 
 def fit(size: int, steps: int, **_: int) -> dict[str, Figure]:
@@ -72,7 +85,8 @@ def fit(size: int, steps: int, **_: int) -> dict[str, Figure]:
         label = f"Q = {count}\nerror {100 * float(result.error):.0f} %"
         rows[label] = normalised(fitted, variances)[:, :, 0]
     pairs = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]
-    return {"mosm_fit": correlations.rows_of_pairs(rows, pairs=pairs, spacing=spacing[:2], limit=SATURATED)}
+    drawing = correlations.rows_of_pairs(rows, pairs=pairs, spacing=spacing[:2], limit=SATURATED, label=LABEL)
+    return {"mosm_fit": drawing}
 
 
 def orthogonal(size: int, fields: int, **_: int) -> dict[str, Figure]:
@@ -86,11 +100,14 @@ def orthogonal(size: int, fields: int, **_: int) -> dict[str, Figure]:
         return two_point.orthogonal_planes(random_field.sample_factor(key, factor))
 
     drawn = jax.lax.map(planes, jax.random.split(jax.random.key(0), fields))
-    mean = {axis: np.asarray(plane.mean(0)) for axis, plane in drawn.items()}
     f = np.asarray(covariances)
-    target = {"x": f[0], "y": f[:, 0], "z": f[:, :, 0]}
-    sets = {"measured": target, f"mean of {fields}": mean}
-    return {"orthogonal": correlations.orthogonal_planes(sets, spacing=spacing, difference=True)}
+    zero = f[0, 0, 0]
+    mean = {axis: normalised(np.asarray(plane.mean(0)), zero) for axis, plane in drawn.items()}
+    coefficients = normalised(f)
+    target = {"x": coefficients[0], "y": coefficients[:, 0], "z": coefficients[:, :, 0]}
+    sets = {"measured": target, f"mean of {fields} draws": mean}
+    drawing = correlations.orthogonal_planes(sets, spacing=spacing, limit=SATURATED, label=LABEL, difference=True)
+    return {"orthogonal": drawing}
 
 
 def cubes(size: int, **_: int) -> dict[str, Figure]:
@@ -104,10 +121,11 @@ def cubes(size: int, **_: int) -> dict[str, Figure]:
 
 
 def scores(size: int, fields: int, **_: int) -> dict[str, Figure]:
-    """Principal components of the statistics of drawn fields, with measured volumes projected onto them."""
+    """Principal components of the statistics of drawn fields, with pieces of measured volumes projected onto them."""
     params = mosm.sample_params(1, fields)
     shape = (size,) * 3
 
+    @jax.jit
     def statistics(field: jax.Array) -> jax.Array:
         # About the mean, as MOSM fields and the paper's volumes are.
         return diversity.features(two_point.orthogonal_planes(field - jnp.mean(field, (0, 1, 2), keepdims=True)))
@@ -121,28 +139,36 @@ def scores(size: int, fields: int, **_: int) -> dict[str, Figure]:
     state, parts = None, []
     for start in range(0, fields, 50):
         rows = of_draws(keys[start : start + 50], jax.tree.map(lambda leaf, s=start: leaf[s : s + 50], params))
-        state = diversity.empty(rows.shape[1], 40) if state is None else state
+        state = diversity.empty(rows.shape[1], RANK) if state is None else state
         state = diversity.update(state, rows)
         parts.append(rows)
-    print(
-        f"effective rank {float(diversity.effective_rank(state)):.1f}, captured {float(diversity.captured(state)):.3f}"
-    )
+    curves = {"random fields": state}
     sets = {"random fields": np.asarray(diversity.scores(state, jnp.concatenate(parts)))}
+    random = np.random.default_rng(0)
     for name in MEASURED:
-        room = [(n - STRIDE * size) // 2 for n in samples.load(name).shape]
-        corners = [(0, 0, 0), tuple(room), tuple(2 * r for r in room)]
+        room = [n - STRIDE * size for n in sample(name).shape]
         rows = []
-        for corner in corners:
-            field, mask, _ = measured_field(name, corner, size)
+        for _piece in range(PIECES):
+            field, mask, _ = measured_field(name, tuple(random.integers(0, r + 1) for r in room), size)
             mean = two_point.channel_mean(field, mask)
             # Unobserved voxels at the mean, so that they add nothing.
             rows.append(statistics(jnp.where(mask[..., None], field, jnp.broadcast_to(mean, field.shape))))
-        sets[name] = np.asarray(diversity.scores(state, jnp.stack(rows)))
-    curve = np.asarray(diversity.explained_variance_curve(state))
-    shares = np.diff(curve, prepend=0)
+        measured = jnp.stack(rows)
+        sets[f"pieces of {name}"] = np.asarray(diversity.scores(state, measured))
+        empty = diversity.empty(measured.shape[1], RANK)
+        curves[f"pieces of {name}"] = diversity.update(empty, measured)
+    for name, each in curves.items():
+        rank, kept = float(diversity.effective_rank(each)), float(diversity.captured(each))
+        print(f"{name}: effective rank {rank:.1f}, captured {kept:.3f}")
+    shares = np.diff(np.asarray(diversity.explained_variance_curve(state)), prepend=0)
+    # A set of n samples has n - 1 directions at most.
+    explained = {
+        name: np.asarray(diversity.explained_variance_curve(each))[: int(each.count) - 1]
+        for name, each in curves.items()
+    }
     return {
         "scores": correlations.principal_scores(sets, shares=shares),
-        "explained_variance": correlations.explained_variance({"random fields": curve}),
+        "explained_variance": correlations.explained_variance(explained),
     }
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from polymicros_jax.viz import canvas, cubes
 
@@ -31,6 +32,7 @@ def central_planes(
     axis: int = 2,
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
     limit: float | None = None,
+    label: str = "correlation",
     title: str = "",
 ) -> Figure:
     """The plane of zero lag along `axis` for every channel pair, as an H x H table of maps with zero lag in the middle.
@@ -39,13 +41,20 @@ def central_planes(
         correlations: Correlations or covariances with zero lag at index 0, as `spectral.two_point` returns them.
         axis: Lag component that is zero.
         spacing: Voxel size along x, y, z in micrometres.
-        limit: Colours run from minus to plus this value; the largest magnitude by default. One for all maps.
+        limit: Colours run from minus to plus this value and saturate beyond, which the bar shows by pointed ends; the
+            largest magnitude by default. One for all maps.
+        label: What the colours mean.
         title: Heading.
     """
     plane = np.take(correlations, 0, axis=axis)
     right, up = canvas.in_plane_axes(axis)
     return pair_maps(
-        plane, spacing=(spacing[right], spacing[up]), axes=(_AXES[right], _AXES[up]), limit=limit, title=title
+        plane,
+        spacing=(spacing[right], spacing[up]),
+        axes=(_AXES[right], _AXES[up]),
+        limit=limit,
+        label=label,
+        title=title,
     )
 
 
@@ -55,6 +64,7 @@ def pair_maps(
     spacing: tuple[float, float] = (1.0, 1.0),
     axes: tuple[str, str] = ("x", "y"),
     limit: float | None = None,
+    label: str = "correlation",
     title: str = "",
 ) -> Figure:
     """All channel pairs of a plane of lags, row the first channel, column the second; missing lags (NaN) are grey."""
@@ -73,10 +83,7 @@ def pair_maps(
                 cell.set_ylabel(f"β = {first}\nlag {axes[1]} (µm)", fontsize=7)
             if first == channels - 1:
                 cell.set_xlabel(f"lag {axes[0]} (µm)", fontsize=7)
-    bar = drawing.colorbar(
-        canvas.colour_scale(-top, top, canvas.SIGNED_MAP), ax=table.ravel().tolist(), shrink=0.7, aspect=30
-    )
-    bar.ax.tick_params(labelsize=7)
+    _bar(drawing, table, top, [plane], label=label)
     if title:
         drawing.suptitle(title, fontsize=11)
     return drawing
@@ -88,6 +95,7 @@ def rows_of_pairs(
     pairs: list[tuple[int, int]] | None = None,
     spacing: tuple[float, float] = (1.0, 1.0),
     limit: float | None = None,
+    label: str = "correlation",
     difference: bool = False,
 ) -> Figure:
     """Several sets of correlations under each other, one column a channel pair, one colour scale.
@@ -99,7 +107,9 @@ def rows_of_pairs(
         rows: Name to a plane of lags, zero lag at index 0.
         pairs: Channel pairs to show; by default all auto-correlations and those with channel 0, at most nine.
         spacing: Voxel size along the two lags in micrometres.
-        limit: Colours run from minus to plus this value and saturate beyond; the largest magnitude by default.
+        limit: Colours run from minus to plus this value and saturate beyond, which the bar shows by pointed ends; the
+            largest magnitude by default.
+        label: What the colours mean.
         difference: Adds a row: the last set minus the first, on its own scale, its largest magnitude in the label.
 
     Raises:
@@ -128,13 +138,12 @@ def rows_of_pairs(
             _only_outer_ticks(cell, left=column == 0, bottom=line == len(names) - 1)
             if line == 0:
                 cell.set_title(f"({first}, {second})", fontsize=8)
-        label = f"{name}\nmax |Δ| {np.nanmax(np.abs(plane)):.1e}" if is_difference else name
-        table[line, 0].set_ylabel(label, fontsize=8)
-        if line == 0 or is_difference:
-            covered = table[: len(rows)] if not is_difference else table[line:]
-            scale = canvas.colour_scale(-bound, bound, canvas.SIGNED_MAP)
-            bar = drawing.colorbar(scale, ax=covered.ravel().tolist(), shrink=0.8, aspect=25)
-            bar.ax.tick_params(labelsize=6)
+        heading = f"{name}\nmax |Δ| {np.nanmax(np.abs(plane)):.1e}" if is_difference else name
+        table[line, 0].set_ylabel(heading, fontsize=8)
+    _bar(drawing, table[: len(rows)], top, planes, label=label)
+    if difference:
+        change = planes[-1] - planes[0]
+        _bar(drawing, table[len(rows) :], _limit([change], None), [change], label="difference")
     for cell in table[-1]:
         cell.set_xlabel("lag (µm)", fontsize=7)
     return drawing
@@ -145,6 +154,8 @@ def orthogonal_planes(
     *,
     pairs: list[tuple[int, int]] | None = None,
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    limit: float | None = None,
+    label: str = "correlation",
     difference: bool = False,
 ) -> Figure:
     """The three coordinate planes of correlations: a block of rows a plane, in it a row a set, one column a pair.
@@ -154,6 +165,8 @@ def orthogonal_planes(
             component that is zero) to ``(n, m, h, h)``, zero lag at index 0. Missing planes are left out.
         pairs: Channel pairs to show; by default all with ``b <= g``, at most nine.
         spacing: Voxel size along x, y, z in micrometres.
+        limit: As in `rows_of_pairs`; the difference keeps its own scale.
+        label: What the colours mean.
         difference: Adds to every plane a row: the last set minus the first, on a scale of its own.
 
     Raises:
@@ -170,8 +183,9 @@ def orthogonal_planes(
     if pairs is None:
         pairs = [(b, g) for b in range(channels) for g in range(b, channels)][:9]
     planes = {axis: [members[axis] for members in sets.values()] for axis in shown}
-    top = _limit([plane for members in planes.values() for plane in members], None)
-    last = _limit([members[-1] - members[0] for members in planes.values()], None)
+    everything = [plane for members in planes.values() for plane in members]
+    changes = [members[-1] - members[0] for members in planes.values()]
+    top, last = _limit(everything, limit), _limit(changes, None)
     names = [*sets, "difference"] if difference else list(sets)
     drawing = canvas.figure(_CELL * len(pairs) + 1.7, _CELL * len(names) * len(shown) + 0.5)
     table = drawing.subplots(len(names) * len(shown), len(pairs), squeeze=False)
@@ -190,10 +204,13 @@ def orthogonal_planes(
                 if row == len(names) - 1:
                     line[column].set_xlabel(f"lag {_AXES[right]} (µm)", fontsize=7)
             line[0].set_ylabel(f"{name}\n{axis} = 0, lag {_AXES[up]} (µm)", fontsize=7)
-    for label, bound in [("correlation", top), ("difference", last)][: 2 if difference else 1]:
-        scale = canvas.colour_scale(-bound, bound, canvas.SIGNED_MAP)
-        bar = drawing.colorbar(scale, ax=table.ravel().tolist(), shrink=0.5, aspect=30, label=label)
-        bar.ax.tick_params(labelsize=6)
+    if not difference:
+        _bar(drawing, table, top, everything, label=label)
+        return drawing
+    # One beside the upper, one beside the lower half: two abreast would take a third of the page.
+    middle = len(table) // 2
+    _bar(drawing, table[:middle], top, everything, label=label)
+    _bar(drawing, table[middle:], last, changes, label="difference")
     return drawing
 
 
@@ -229,8 +246,8 @@ def principal_scores(
                 cell.set_axis_off()
                 continue
             for index, (name, scores) in enumerate(sets.items()):
-                colour, marker = ("#7F7F7F", ".") if index == 0 else LINES[(index - 1) % len(LINES)]
-                size, alpha = (10, 0.7) if index == 0 else (42, 1.0)
+                colour, marker = ("#7F7F7F", "o") if index == 0 else LINES[(index - 1) % len(LINES)]
+                size, alpha = (7, 0.6) if index == 0 else (30, 0.9)
                 cell.scatter(
                     scores[:, column], scores[:, row + 1], s=size, alpha=alpha, c=colour, marker=marker, label=name,
                     linewidths=0.4, edgecolors="none" if index == 0 else "white",
@@ -276,7 +293,9 @@ def explained_variance(
             count, 100 * curve, color=colour, marker=marker, markevery=0.06, markersize=4, linewidth=1.4, label=name
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("number of principal components")
     axes.set_ylabel(ylabel)
     axes.set_ylim(0, 102)
@@ -290,18 +309,30 @@ def explained_variance(
 def field_cubes(
     field: Float[np.ndarray, "nx ny nz h"],
     *,
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    spacing: tuple[float, float, float] | None = None,
     limit: float | None = None,
     columns: int = 3,
 ) -> Figure:
-    """Every channel of a random field as a cube, on one colour scale symmetric about zero."""
+    """Every channel of a random field as a cube, on one colour scale symmetric about zero.
+
+    A drawn field has no length of its own: without `spacing`, in micrometres, its edges are in voxels.
+    """
     top = _limit([field], limit)
     shown = colormaps[canvas.SIGNED_MAP]((np.clip(field / top, -1, 1) + 1) / 2)[..., :3]
     volumes = {f"channel {h}": shown[..., h, :] for h in range(field.shape[-1])}
-    drawing = cubes.cubes(volumes, spacing=spacing, columns=columns)
-    bar = drawing.colorbar(canvas.colour_scale(-top, top, canvas.SIGNED_MAP), ax=drawing.axes, shrink=0.7, aspect=30)
-    bar.ax.tick_params(labelsize=7)
+    unit = "voxels" if spacing is None else "µm"
+    drawing = cubes.cubes(volumes, spacing=spacing or (1.0, 1.0, 1.0), columns=columns, unit=unit)
+    _bar(drawing, np.array(drawing.axes), top, [field], label="value")
     return drawing
+
+
+def _bar(drawing: Figure, table: np.ndarray, bound: float, values: list[np.ndarray], *, label: str) -> None:
+    """The colour bar of some axes; its ends are pointed where colours saturate."""
+    ends = "both" if _limit(values, None) > bound else "neither"
+    scale = canvas.colour_scale(-bound, bound, canvas.SIGNED_MAP)
+    bar = drawing.colorbar(scale, ax=table.ravel().tolist(), shrink=0.7, aspect=30, extend=ends)
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label(label, fontsize=8)
 
 
 def _lag_map(axes: Axes, values: Float[np.ndarray, "n m"], spacing: tuple[float, float], top: float) -> None:

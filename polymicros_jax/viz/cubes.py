@@ -40,14 +40,16 @@ def cubes(
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
     known: dict[str, Bool[np.ndarray, "nx ny nz"]] | None = None,
     columns: int = 3,
+    unit: str = "µm",
 ) -> Figure:
     """Several coloured volumes as cubes side by side.
 
     Args:
         volumes: Title to colours in [0, 1]; grids may differ.
-        spacing: Voxel size along x, y, z in micrometres, the same for all.
+        spacing: Voxel size along x, y, z in `unit`, the same for all.
         known: Title to mask of the voxels that hold data, for those volumes that have gaps.
         columns: Cubes abreast.
+        unit: Of the edge lengths that are written.
 
     Raises:
         ValueError: No volumes.
@@ -62,7 +64,7 @@ def cubes(
         axes.remove()
     for axes, (title, rgb) in zip(all_axes, volumes.items(), strict=False):
         mask = None if known is None else known.get(title)
-        draw_cube(axes, rgb if mask is None else grey_out(rgb, mask), spacing)
+        draw_cube(axes, rgb if mask is None else grey_out(rgb, mask), spacing, unit)
         if title:
             axes.set_title(title, fontsize=9)
     return drawing
@@ -75,7 +77,9 @@ def grey_out(
     return np.where(known[..., None], rgb, np.asarray(canvas.MISSING_GREY, dtype=rgb.dtype)[None, None, None, :])
 
 
-def draw_cube(axes: Axes, rgb: Float[np.ndarray, "nx ny nz 3"], spacing: tuple[float, float, float]) -> None:
+def draw_cube(
+    axes: Axes, rgb: Float[np.ndarray, "nx ny nz 3"], spacing: tuple[float, float, float], unit: str = "µm"
+) -> None:
     """Draws the three visible faces, the edges and their lengths into `axes`."""
     size = np.asarray(rgb.shape[:3]) * np.asarray(spacing)
     x, y, z = np.diag(size)
@@ -107,7 +111,7 @@ def draw_cube(axes: Axes, rgb: Float[np.ndarray, "nx ny nz 3"], spacing: tuple[f
         )
         page = outline @ _PROJECTION.T
         axes.plot(page[:, 0], page[:, 1], color="black", linewidth=0.7, solid_joinstyle="round")
-    _label_edges(axes, size)
+    _label_edges(axes, size, unit)
     corners = np.array([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)]) * size[None, :] @ _PROJECTION.T
     low, high = corners.min(axis=0), corners.max(axis=0)
     margin = 0.10 * (high - low)
@@ -115,14 +119,14 @@ def draw_cube(axes: Axes, rgb: Float[np.ndarray, "nx ny nz 3"], spacing: tuple[f
     axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
 
 
-def _label_edges(axes: Axes, size: Float[np.ndarray, "3"]) -> None:
+def _label_edges(axes: Axes, size: Float[np.ndarray, "3"], unit: str) -> None:
     """Writes name and length at the three lower outer edges."""
     x, y, z = np.diag(size)
     reach = 0.07 * float(size.max())
     for middle, offset, text in (
-        (x / 2, (-0.6, -0.8), f"x {size[0]:.4g} µm"),
-        (x + y / 2, (0.6, -0.8), f"y {size[1]:.4g} µm"),
-        (z / 2, (-1.0, 0.0), f"z {size[2]:.4g} µm"),
+        (x / 2, (-0.6, -0.8), f"x {size[0]:.4g} {unit}"),
+        (x + y / 2, (0.6, -0.8), f"y {size[1]:.4g} {unit}"),
+        (z / 2, (-1.0, 0.0), f"z {size[2]:.4g} {unit}"),
     ):
         place = _PROJECTION @ middle + reach * np.asarray(offset)
         angle = {"x": -30.0, "y": 30.0, "z": 90.0}[text[0]]
