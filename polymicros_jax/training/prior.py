@@ -6,6 +6,7 @@ scores.
 """
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,15 @@ def save_prior(path: str | Path, prior: Prior, card: dict[str, Any], storage: st
     with replacing(path) as temporary:
         safetensors.numpy.save_file(tensors, temporary)
         temporary.chmod(0o644)
+        header["sha256"] = _sha256(temporary)
     with replacing(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(header, indent=2) + "\n")
     return path, path.with_suffix(".json")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def shipped() -> tuple[str, ...]:
@@ -125,18 +132,35 @@ def read_card(name_or_path: str | Path) -> dict[str, Any]:
     return card
 
 
+def _network(settings: dict[str, Any], path: Path) -> unet3d.UNet3DConfig:
+    """Architecture of a card; keys it has not take the defaults they had before there was a key."""
+    known = {field.name for field in dataclasses.fields(unet3d.UNet3DConfig)}
+    for name in settings:
+        if name not in known:
+            raise DataError(f"{path}: found network.{name}, accepted are {', '.join(sorted(known))}")
+    for name in ("channels", "width", "multipliers"):
+        if name not in settings:
+            raise DataError(f"{path}: network has no {name!r}; accepted is a card written by save_prior")
+    return unet3d.UNet3DConfig(**{**settings, "multipliers": tuple(settings["multipliers"])})
+
+
 def load_prior(name_or_path: str | Path) -> Prior:
     """Reads a shipped prior by its name, or weights and card written by `save_prior`; parameters are float32.
 
+    A card without ``sigma_skip`` is older than that setting, and its weights were trained with EDM's.
+
     Raises:
-      DataError: an unknown name, a missing file, or tensors that are not those of the card's architecture.
+      DataError: an unknown name, a missing file, a card that lacks a key, or tensors that are not those of the card's
+        architecture or not those it was written with.
     """
     path = _locate(name_or_path)
     card = read_card(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    settings = card["network"]
-    network = unet3d.UNet3DConfig(**{**settings, "multipliers": tuple(settings["multipliers"])})
+    for key in ("network", "sigma_data", "representation"):
+        if key not in card:
+            raise DataError(f"{path.with_suffix('.json')}: has no {key!r}; accepted is a card written by save_prior")
+    network = _network(card["network"], path.with_suffix(".json"))
     try:
         tensors = safetensors.numpy.load_file(path)
     except safetensors.SafetensorError as error:
@@ -152,7 +176,9 @@ def load_prior(name_or_path: str | Path) -> Prior:
             f"{path}: tensor {wrong[0]!r} has shape {found.get(wrong[0])}, the card's network has "
             f"{expected.get(wrong[0])} ({len(wrong)} such tensors)"
         )
+    if "sha256" in card and _sha256(path) != card["sha256"]:
+        raise DataError(f"{path}: is damaged, or not what its card was written for: the sha256 differs")
     params = flax.traverse_util.unflatten_dict(
         {name: jnp.asarray(leaf, jnp.float32) for name, leaf in tensors.items()}, sep="/"
     )
-    return Prior(params, network, card["sigma_data"], card["representation"], card["sigma_skip"])
+    return Prior(params, network, card["sigma_data"], card["representation"], card.get("sigma_skip"))

@@ -115,6 +115,53 @@ def test_tensors_of_another_network(prior, saved):
         load_prior(weights)
 
 
+@pytest.mark.parametrize("key", ["network", "sigma_data", "representation"])
+def test_a_card_that_lacks_a_key_is_refused_by_name(saved, key):
+    weights, card = saved
+    header = json.loads(card.read_text())
+    del header[key]
+    card.write_text(json.dumps(header))
+    with pytest.raises(DataError, match=rf"a\.json: has no '{key}'"):
+        load_prior(weights)
+
+
+def test_a_card_of_a_network_unknown_here_is_refused(saved):
+    weights, card = saved
+    header = json.loads(card.read_text())
+    for change, reason in (({"kernel": 5}, "found network.kernel, accepted are .*width"), (None, "has no 'width'")):
+        changed = {**header, "network": {**header["network"], **(change or {})}}
+        if change is None:
+            del changed["network"]["width"]
+        card.write_text(json.dumps(changed))
+        with pytest.raises(DataError, match=rf"a\.json: .*{reason}"):
+            load_prior(weights)
+
+
+def test_a_card_older_than_a_setting_means_what_it_was_before(saved, prior):
+    weights, card = saved
+    header = json.loads(card.read_text())
+    del header["sigma_skip"], header["network"]["detail"]
+    card.write_text(json.dumps(header))
+    found = load_prior(weights)
+    # EDM's preconditioning: None, which `diffusion.preconditioning.denoiser` takes for sigma_data.
+    assert found.sigma_skip is None
+    assert prior.sigma_skip == 0.1
+    assert found.network == prior.network
+
+
+def test_a_flipped_bit_in_the_weights_is_seen(saved):
+    weights, card = saved
+    content = bytearray(weights.read_bytes())
+    content[-2] ^= 0x01
+    weights.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.safetensors: is damaged, or not what its card was written for"):
+        load_prior(weights)
+    header = json.loads(card.read_text())
+    del header["sha256"]
+    card.write_text(json.dumps(header))
+    load_prior(weights)
+
+
 def test_a_missing_tensor(prior, saved):
     weights, _ = saved
     tensors = safetensors.numpy.load_file(weights)
