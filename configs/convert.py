@@ -5,6 +5,8 @@ Command:  python -m polymicros_jax.main --config=configs/convert.py --workdir=ru
 Cost:     seconds.
 Expect:   the bundled Al1050 volume as volume.vti (ParaView), volume.dream3d and volume.npz.
 Own data: --config.convert.volume.source=scan.ctf --config.convert.volume.frame=oxford --config.convert.fill=True
+DAMASK:   --config.convert.damask=geometry.vti (and material.yaml beside it); --config.convert.grain_degrees=5 makes
+          neighbours within 5 degrees one material, as scans with measured noise need.
 """
 
 from ml_collections import ConfigDict

@@ -177,7 +177,17 @@ def _evaluate() -> ConfigDict:
 
 
 def _convert() -> ConfigDict:
-    return ConfigDict({"volume": volume(), "outputs": (), "fill": False, "cubic": False, "map_frame": ""})
+    return ConfigDict(
+        {
+            "volume": volume(),
+            "outputs": (),
+            "damask": "",
+            "grain_degrees": 0.0,
+            "fill": False,
+            "cubic": False,
+            "map_frame": "",
+        }
+    )
 
 
 _SECTIONS: dict[str, Callable[[], ConfigDict]] = {

@@ -1,12 +1,15 @@
 """The convert task end to end: a scan in, files out, done once; and mistakes that leave no half-written file."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+import yaml
 from ml_collections import ConfigDict
 
 from polymicros_jax import config as configs
@@ -41,7 +44,7 @@ def scan(depth: int = 1) -> OrientationVolume:
     )
 
 
-def convert(source: Path, *outputs: str, **options: bool | str) -> ConfigDict:
+def convert(source: Path, *outputs: str, **options: bool | str | float) -> ConfigDict:
     config = configs.default("convert")
     config.convert.volume.source = str(source)
     config.convert.outputs = outputs
@@ -76,19 +79,27 @@ def test_one_scan_becomes_every_format(tmp_path: Path) -> None:
     assert largest_angle(ebsd.read(folder / "a.ang", "oxford"), volume) > 90  # the frame is not decoration
 
 
-def test_image_data_holds_the_orientations(tmp_path: Path) -> None:
+def vtk_image(path: Path) -> Any:
     vtk = pytest.importorskip("vtk")
+    reader = vtk.vtkXMLImageDataReader()
+    reader.SetFileName(str(path))
+    reader.Update()
+    return reader.GetOutput()
+
+
+def vtk_array(path: Path, name: str) -> np.ndarray:
     from vtk.util.numpy_support import vtk_to_numpy
 
+    return vtk_to_numpy(vtk_image(path).GetCellData().GetArray(name))
+
+
+def test_image_data_holds_the_orientations(tmp_path: Path) -> None:
     volume = scan(depth=3)
     results = tasks.run(convert(volume.save(tmp_path / "scan.npz"), "a.vti"), tmp_path / "run")
-    reader = vtk.vtkXMLImageDataReader()
-    reader.SetFileName(str(results.files[0]))
-    reader.Update()
-    image = reader.GetOutput()
+    image = vtk_image(results.files[0])
     assert image.GetDimensions() == (6, 5, 4)
     assert image.GetSpacing() == volume.spacing
-    q = vtk_to_numpy(image.GetCellData().GetArray("quaternion")).reshape(3, 4, 5, 4).transpose(2, 1, 0, 3)
+    q = vtk_array(results.files[0], "quaternion").reshape(3, 4, 5, 4).transpose(2, 1, 0, 3)
     np.testing.assert_array_equal(q, volume.quaternions)
 
 
@@ -103,6 +114,43 @@ def test_repair_where_asked(tmp_path: Path) -> None:
     assert back.mask.all()
     for row, grain in enumerate([0, 0, 1, 1, 2]):
         np.testing.assert_array_equal(back.quaternions[row], np.broadcast_to(GRAINS[grain], (4, 4, 4)))
+
+
+def test_damask_input_has_one_material_a_grain(tmp_path: Path) -> None:
+    """Voxels half a degree apart are 20 orientations and three grains; the hole belongs to the grain around it."""
+    volume = scan()
+    turns = quaternion.from_rotation_vector(np.radians(0.5) * np.linspace(-1, 1, 60).reshape(5, 4, 1, 3) / np.sqrt(3))
+    noisy = np.asarray(quaternion.multiply(turns.astype(np.float32), volume.quaternions))
+    source = dataclasses.replace(volume, quaternions=noisy).save(tmp_path / "scan.npz")
+    for name, angle, count in (("grains", 5.0, 3), ("voxels", 0.0, 19)):
+        config = convert(source, damask="geometry.vti", grain_degrees=angle, fill=True)
+        results = tasks.run(config, tmp_path / name)
+        assert results.files == [tmp_path / name / "geometry.vti", tmp_path / name / "material.yaml"]
+        materials = yaml.safe_load(results.files[1].read_text())["material"]
+        assert len(materials) == count
+        number = vtk_array(results.files[0], "material").reshape(4, 5).T
+        for (i, j), each in np.ndenumerate(number):
+            (constituent,) = materials[each]["constituents"]
+            # DAMASK's quaternion is the conjugate of ours.
+            q = np.array(constituent["O"], np.float32) * np.array([1, -1, -1, -1], np.float32)
+            apart = np.degrees(float(quaternion.disorientation(q, GRAINS[min(i // 2, 2)])))
+            assert apart < 0.51, (i, j)
+            assert constituent["phase"] == "Nickel"
+
+
+def test_damask_phases_are_segmented_each_by_its_symmetry(tmp_path: Path) -> None:
+    """A quarter turn about z is nothing to the cubic half of the map and another crystal to the hexagonal half."""
+    turned = np.array([[1, 0, 0, 0], [np.sqrt(0.5), 0, 0, np.sqrt(0.5)]], np.float32)
+    volume = OrientationVolume(
+        quaternions=np.broadcast_to(turned[None, :, None], (4, 2, 1, 4)),
+        phase=np.array([1, 1, 2, 2]).repeat(2).reshape(4, 2, 1),
+        mask=np.ones((4, 2, 1), bool),
+        spacing=(1.0, 1.0, 1.0),
+        symmetry=("432", "622"),
+    )
+    config = convert(volume.save(tmp_path / "scan.npz"), damask="geometry.vti", grain_degrees=5.0)
+    number = vtk_array(tasks.run(config, tmp_path / "run").files[0], "material").reshape(2, 4).T
+    np.testing.assert_array_equal(number, [[0, 0], [0, 0], [1, 2], [1, 2]])
 
 
 def test_a_second_call_says_so_and_writes_nothing(tmp_path: Path) -> None:
@@ -123,6 +171,18 @@ def _unknown_suffix(folder: Path) -> ConfigDict:
 
 def _no_outputs(folder: Path) -> ConfigDict:
     return convert(scan().save(folder / "scan.npz"))
+
+
+def _damask_with_a_hole(folder: Path) -> ConfigDict:
+    return convert(scan().save(folder / "scan.npz"), damask="geometry.vti")
+
+
+def _damask_of_another_kind(folder: Path) -> ConfigDict:
+    return convert(scan().save(folder / "scan.npz"), damask="material.yaml", fill=True)
+
+
+def _damask_in_degrees_beyond_sense(folder: Path) -> ConfigDict:
+    return convert(scan().save(folder / "scan.npz"), damask="geometry.vti", grain_degrees=500.0, fill=True)
 
 
 def _unknown_input(folder: Path) -> ConfigDict:
@@ -150,6 +210,9 @@ def _truncated_file(folder: Path) -> ConfigDict:
     [
         (_unknown_suffix, ConfigError, r"convert\.outputs: found 'a\.stl', accepted endings are \.vti, \.dream3d"),
         (_no_outputs, ConfigError, r"convert\.outputs: found none"),
+        (_damask_with_a_hole, ConfigError, r"convert\.damask: the volume has 1 unobserved voxels.*convert\.fill=True"),
+        (_damask_of_another_kind, ConfigError, r"convert\.damask: found 'material\.yaml', accepted is a name in \.vti"),
+        (_damask_in_degrees_beyond_sense, ConfigError, r"convert\.grain_degrees: found 500\.0"),
         (_unknown_input, DataError, r"scan\.tif: found suffix '\.tif', accepted are \.ang"),
         (_input_without_frame, DataError, r"scan\.ang: frame: none was given"),
         (_missing_file, FileNotFoundError, r"nowhere\.npz: no such file"),
