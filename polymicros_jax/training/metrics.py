@@ -1,15 +1,16 @@
-"""Scores of a prior, and the log they go to."""
+"""Scores of a prior, and the logs they go to: ``metrics.jsonl`` and TensorBoard's event files."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from tensorboardX import SummaryWriter
 
 from polymicros_jax.data.atomic import replacing
 from polymicros_jax.diffusion.loss import denoising_error
@@ -29,7 +30,7 @@ def relative_errors(
     sigmas: Sequence[float] = VALIDATION_SIGMAS,
     chunk: int = 8,
 ) -> dict[str, float]:
-    """Root mean square denoising error over the root mean square of the patches, per noise level.
+    """Relative error of the denoised field: root mean square error over root mean square of the patches.
 
     Doing nothing gives sigma over that root mean square, answering zero gives 1. The noise is the same at every call,
     so that two priors are compared on the same work.
@@ -37,7 +38,7 @@ def relative_errors(
     Returns:
       ``{"0.1": error, ...}``.
     """
-    scale = float(np.sqrt(np.mean(np.square(patches))))
+    scale = root_mean_square(patches)
     errors = {}
     for number, sigma in enumerate(sigmas):
         total, level = 0.0, jnp.float32(sigma)
@@ -46,6 +47,24 @@ def relative_errors(
             total += float(jnp.sum(_squared_error(key, prior, jnp.asarray(patches[start : start + chunk]), level)))
         errors[f"{sigma:g}"] = math.sqrt(total / len(patches)) / scale
     return errors
+
+
+def root_mean_square(patches: Float[np.ndarray, "n nx ny nz h"]) -> float:
+    """The scale that relative errors refer to; 1/2 for every field of GSH-4, whose norm is constant."""
+    return math.sqrt(float(np.mean(np.square(patches), dtype=np.float64)))
+
+
+def share_removed(relative_error: Mapping[str, float], scale: float) -> dict[str, float]:
+    """Share of the noise's variance that the denoised field is free of: ``1 - (error / sigma)^2``.
+
+    1 is a perfect answer, 0 is what doing nothing gives, and less than 0 is worse than that. Beyond the scale of the
+    data the share says little: answering zero removes ``1 - (scale / sigma)^2``.
+
+    Args:
+      relative_error: as from `relative_errors`, by noise level.
+      scale: what the errors are relative to, as from `root_mean_square`.
+    """
+    return {sigma: 1.0 - (error * scale / float(sigma)) ** 2 for sigma, error in relative_error.items()}
 
 
 class MetricsLog:
@@ -62,6 +81,35 @@ class MetricsLog:
         """Appends a line at once."""
         with self._path.open("a") as stream:
             stream.write(json.dumps({"step": step, **values}) + "\n")
+
+
+class EventLog:
+    """TensorBoard's record of a training: scalars and pictures by step, in an event file of its own for each run.
+
+    A resumed run marks the step it begins at, and TensorBoard drops what an earlier, killed run wrote from there on.
+    """
+
+    def __init__(self, folder: Path, resume_step: int = 0):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1 if resume_step else None)
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes numbers; those of a nested mapping stand under ``name/key``."""
+        for name, value in values.items():
+            if isinstance(value, Mapping):
+                self.write(step, {f"{name}/{key}": each for key, each in value.items()})
+            else:
+                self._writer.add_scalar(name, float(value), step)
+        self._writer.flush()
+
+    def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "rows columns rgb"]) -> None:
+        """Writes a picture of three or four bytes a pixel."""
+        self._writer.add_image(name, pixels, step, dataformats="HWC")
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._writer.close()
 
 
 def _step(line: str) -> float:
