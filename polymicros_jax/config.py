@@ -5,6 +5,7 @@ exist is an error, in a file as on the command line. `experiment` turns them int
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -74,6 +75,31 @@ def volume(source: str = "") -> ConfigDict:
     )
 
 
+def mask(kind: str = "slices", **settings: Any) -> ConfigDict:
+    """Which voxels a reconstruction is given; see `data.masks`.
+
+    Kinds: ``slices`` (each ``every``-th section along ``axis``), ``sections`` (at ``positions``), ``random`` (a
+    ``share``), ``box`` (all but ``start`` to ``stop``), ``orthogonal`` (three sections), ``gaps`` (all but a ``share``
+    lost as indexing loses points), ``unindexed`` (what the scan holds), ``insert`` (a stack of sections spread out by
+    ``every``). Joined with " & " (in both) or " | " (in either), from left to right.
+    """
+    section = ConfigDict(
+        {
+            "kind": kind,
+            "axis": "z",
+            "every": 4,
+            "offset": 0,
+            "positions": (),
+            "share": 0.25,
+            "start": (0, 0, 0),
+            "stop": (0, 0, 0),
+        }
+    )
+    section.lock()
+    section.update(settings)
+    return section
+
+
 def _train() -> ConfigDict:
     return ConfigDict(
         {
@@ -91,6 +117,7 @@ def _train() -> ConfigDict:
             "validation_stride": 22,
             "validate_every": 500,
             "checkpoint_every": 200,
+            "devices_per_sample": 1,
             "network": network(),
             "optimisation": optimisation(),
         }
@@ -124,15 +151,7 @@ def _super_resolve() -> ConfigDict:
         {
             "prior": "compact_gsh4",
             "volume": volume("in100/evaluate"),
-            "mask": {
-                "kind": "slices",
-                "axis": "z",
-                "every": 4,
-                "offset": 0,
-                "share": 0.25,
-                "start": (0, 0, 0),
-                "stop": (0, 0, 0),
-            },
+            "mask": mask(),
             "draws": 4,
             "steps": 100,
             "start": 0.5,
@@ -166,11 +185,13 @@ def _evaluate() -> ConfigDict:
             "volumes": (),
             "axis": "z",
             "factors": (2, 4),
+            "masks": (),
             "methods": ("project",),
             "starts": (0.5,),
+            "thetas": (0.75,),
             "draws": 4,
             "steps": 100,
-            "theta": 0.75,
+            "tile": 0,
             "snap": 3,
         }
     )

@@ -1,5 +1,6 @@
 """Command line: ``python -m polymicros_jax.main --config=configs/NAME.py [--workdir=DIR] [--config.key=value]``."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from ml_collections import config_flags
 from polymicros_jax import tasks
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data.errors import DataError
+from polymicros_jax.training import distributed
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to run: a file of configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder to write into. Default: runs/NAME.")
@@ -27,13 +29,16 @@ def main(argv: list[str]) -> int:
         return 0
     folder = Path(_WORKDIR.value or Path("runs") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem)
     try:
+        if config.get("task") == "train":
+            distributed.join(distributed.requested(os.environ))
         results = tasks.run(config, folder.absolute())
     except (ConfigError, DataError, FileNotFoundError, FloatingPointError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(results.summary)
-    for path in results.files:
-        print(f"wrote {path}")
+    if distributed.is_writer():
+        print(results.summary)
+        for path in results.files:
+            print(f"wrote {path}")
     return 0
 
 

@@ -17,6 +17,7 @@ from polymicros_jax import (
 )
 from polymicros_jax.config import TASKS, Config, ConfigError
 from polymicros_jax.results import Results
+from polymicros_jax.training import distributed
 
 _PREPARE: dict[str, Callable[[Config, Path], Callable[[], Results]]] = {
     "train": lambda config, folder: partial(train.run, experiment.training(config), folder),
@@ -46,7 +47,11 @@ def run(config: Config, folder: Path) -> Results:
     if done is not None:
         return Results(f"(done before) {done['summary']}", [folder / name for name in done["files"]])
     work = _PREPARE[config.task](config, folder)
-    workdir.start(folder, config)
+    # Where several processes train together, none writes before all have looked.
+    distributed.wait_for_all("checked")
+    if distributed.is_writer():
+        workdir.start(folder, config)
     results = work()
-    workdir.finish(folder, results.to_json(folder))
+    if distributed.is_writer():
+        workdir.finish(folder, results.to_json(folder))
     return results

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
@@ -16,7 +15,9 @@ from jaxtyping import Array, Float
 from polymicros_jax import experiment
 from polymicros_jax.data.patches import CubeSymmetries, FieldSource, batch, check_sizes
 from polymicros_jax.results import Results
+from polymicros_jax.training import distributed
 from polymicros_jax.training.checkpoint import Checkpoints
+from polymicros_jax.training.mesh import on_this_process, place_patches, place_whole, rows_of_process
 from polymicros_jax.training.metrics import MetricsLog, relative_errors
 from polymicros_jax.training.prefetch import prefetched
 from polymicros_jax.training.prior import Prior, save_prior
@@ -58,7 +59,8 @@ def train(
       validate_every: steps between validations.
       checkpoint_every: steps between checkpoints: at most so many are lost to a kill.
       log_every: steps between lines of the log.
-      mesh: devices to train on.
+      mesh: devices to train on, from `training.mesh.build_mesh`. With several processes all of them call this function
+        alike, on one shared folder; each makes its own rows, one writes the log.
 
     Returns:
       The prior with averaged parameters, and an account of the training for its card.
@@ -81,26 +83,27 @@ def train(
         mesh=mesh,
     )
     checkpoints = Checkpoints(workdir / "checkpoints")
-    state = create_state(initial.params, optimisation)
+    state = place_whole(mesh, create_state(initial.params, optimisation))
     if checkpoints.latest is not None:
         state = checkpoints.restore(state)
     start = int(state.step)
-    log = MetricsLog(workdir / "metrics.jsonl", resume_step=start)
+    writer = distributed.is_writer()
+    log = MetricsLog(workdir / "metrics.jsonl", resume_step=start) if writer else None
     progress = Progress("training", optimisation.steps, start)
+    first, rows = rows_of_process(mesh, optimisation.batch)
 
     def averaged() -> Prior:
-        return dataclasses.replace(initial, params=state.ema)
+        return dataclasses.replace(initial, params=on_this_process(state.ema))
 
     def patches_of(step: int) -> np.ndarray:
-        return batch(
-            source, seed=seed, step=step, count=optimisation.batch, size=patch, symmetries=symmetries, weights=weights
-        )
+        where = {"seed": seed, "step": step, "first": first, "count": rows}
+        return batch(source, **where, size=patch, symmetries=symmetries, weights=weights)
 
     began = time.perf_counter()
     recent: list[dict[str, jax.Array]] = []
     with closing(progress), closing(checkpoints):
         for step, patches in prefetched(patches_of, range(start, optimisation.steps)):
-            state, metrics = step_function(state, jnp.asarray(patches))
+            state, metrics = step_function(state, place_patches(mesh, patches, optimisation.batch))
             recent.append(metrics)
             done = step + 1
             last = done == optimisation.steps
@@ -108,12 +111,13 @@ def train(
             if log_now or save_now:
                 # Before saving too: a checkpoint that is not finite could never be resumed.
                 _require_finite(jax.device_get(recent), done, seed)
-            if log_now:
+            if log_now and log is not None:
                 loss = float(np.mean([each["loss"] for each in jax.device_get(recent)]))
-                recent.clear()
                 log.write(done, {"loss": loss, "gradient_norm": float(metrics["gradient_norm"])})
                 progress.update(done, loss=f"{loss:.4f}")
-            if validation is not None and (done % validate_every == 0 or last):
+            if log_now:
+                recent.clear()
+            if log is not None and validation is not None and (done % validate_every == 0 or last):
                 log.write(done, {"relative_error": relative_errors(averaged(), validation)})
             if save_now:
                 checkpoints.save(state)
@@ -124,7 +128,7 @@ def train(
         "seed": seed,
         "noise_law": {"mean": optimisation.noise.mean, "std": optimisation.noise.std},
         "learning_rate": optimisation.learning_rate,
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "device": f"{1 if mesh is None else mesh.size} x {jax.devices()[0].device_kind}",
         "seconds_of_last_run": round(time.perf_counter() - began, 1),
     }
     prior = averaged()
@@ -158,7 +162,10 @@ def run(objects: experiment.Training, workdir: Path) -> Results:
         checkpoint_every=objects.checkpoint_every,
         mesh=objects.mesh,
     )
-    files = save_prior(workdir / f"{objects.name}.safetensors", prior, {**objects.data, **account}, objects.storage)
+    weights = workdir / f"{objects.name}.safetensors"
+    files = (weights, weights.with_suffix(".json"))
+    if distributed.is_writer():
+        files = save_prior(weights, prior, {**objects.data, **account}, objects.storage)
     errors = account.get("relative_error", {})
     scores = "  ".join(f"{sigma}: {error:.3f}" for sigma, error in errors.items())
     summary = f"{account['steps']} steps" + (f"; held-out relative error by noise level  {scores}" if errors else "")

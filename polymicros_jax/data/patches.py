@@ -136,9 +136,17 @@ def batch(
       weights: share of the patches cut from each field; by default uniform over the positions of all fields.
       first: number of the first patch within the step; a process that makes patches ``first .. first + count`` of a
         larger batch gets exactly those.
+
+    Raises:
+      DataError: the weights are not one for each field, or are not shares.
     """
     if weights is None:
         weights = [float(np.prod([n - size + 1 for n in shape])) for shape in source.shapes]
+    if len(weights) != len(source.shapes) or min(weights) < 0 or not 0 < sum(weights) < np.inf:
+        raise DataError(
+            f"weights: found {tuple(weights)}, accepted is a finite weight of at least zero for each of the "
+            f"{len(source.shapes)} fields, not all zero"
+        )
     shares = np.asarray(weights) / np.sum(weights)
     patches = []
     for number in range(first, first + count):

@@ -25,6 +25,7 @@ from polymicros_jax.experiment.inputs import fields, representation
 from polymicros_jax.models import unet3d
 from polymicros_jax.training.augment import texture_rotation
 from polymicros_jax.training.ema import EmaLaw
+from polymicros_jax.training.mesh import build_mesh
 from polymicros_jax.training.prior import Prior, load_prior
 from polymicros_jax.training.step import Optimisation
 from polymicros_jax.types import Key
@@ -110,19 +111,26 @@ def training(config: ConfigDict) -> Training:
             representation=kind.name,
             sigma_skip=section.sigma_skip or None,
         )
-    if section.patch % initial.network.stride:
-        raise ConfigError(f"train.patch: found {section.patch}, accepted is a multiple of {initial.network.stride}")
+    apart = section.devices_per_sample
+    devices = jax.device_count()
+    if apart < 1 or devices % apart:
+        raise ConfigError(f"train.devices_per_sample: found {apart}, accepted is a divisor of {devices} devices")
+    # Each device of a sample holds whole voxels of the coarsest grid.
+    if section.patch % (initial.network.stride * apart):
+        raise ConfigError(
+            f"train.patch: found {section.patch}, accepted is a multiple of {initial.network.stride * apart}: the "
+            f"network's stride of {initial.network.stride} times {apart} devices per sample"
+        )
     validation = None
     if section.validation:
         held_out = fields(section.validation, "train.validation", kind, section.centre)
         check_sizes(held_out, section.patch)
         validation = grid_of_patches(held_out, size=section.patch, stride=section.validation_stride)
-    devices = jax.device_count()
     settings = optimisation(section.optimisation)
-    if (settings.batch // settings.accumulate) % devices:
+    if (settings.batch // settings.accumulate) % (devices // apart):
         raise ConfigError(
             f"train.optimisation: {settings.batch} patches in {settings.accumulate} parts do not divide among "
-            f"{devices} devices"
+            f"{devices // apart} groups of {apart} devices"
         )
     return Training(
         seed=config.seed,
@@ -136,7 +144,7 @@ def training(config: ConfigDict) -> Training:
         validation=validation,
         validate_every=section.validate_every,
         checkpoint_every=section.checkpoint_every,
-        mesh=jax.make_mesh((devices,), ("data",)) if devices > 1 else None,
+        mesh=build_mesh(apart) if devices > 1 else None,
         name=section.name,
         storage=section.storage,
         data={

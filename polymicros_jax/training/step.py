@@ -1,4 +1,4 @@
-"""One optimisation step of a prior: pure, jitted, sharded over the data axis of a mesh."""
+"""One optimisation step of a prior: pure, jitted, sharded over a mesh of devices."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,12 +7,13 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from polymicros_jax.diffusion.loss import EDM_NOISE, NoiseLaw, edm_loss
 from polymicros_jax.models.unet3d import UNet3DConfig
 from polymicros_jax.training.ema import SLOW_EMA, EmaLaw, update
+from polymicros_jax.training.mesh import patch_sharding, replicated
 from polymicros_jax.training.prior import Prior
 from polymicros_jax.types import Key, Params
 
@@ -24,7 +25,8 @@ class Optimisation:
     Attributes:
       steps: optimiser steps in all; the learning rate decays over them.
       batch: patches per optimiser step.
-      accumulate: parts the batch is computed in, one after the other; must divide ``batch``.
+      accumulate: parts the batch is computed in, one after the other; must divide ``batch``. Part a of k takes the rows
+        a, a + k, a + 2k, ...: each device finds its share of every part among its own rows.
       learning_rate: at the end of the warm-up.
       warmup: steps of linear rise.
       final_rate: share of the learning rate left at the last step of the cosine decay; 1 keeps it constant.
@@ -111,7 +113,8 @@ def build_step(
       key: of the run; step t uses ``fold_in(key, t)``.
       sigma_skip: see `diffusion.preconditioning.denoiser`.
       rotate: augmentation on the device, ``(key, patches) -> patches``.
-      mesh: devices with a "data" axis; the patches are split over it, parameters and state are replicated.
+      mesh: from `mesh.build_mesh`; the patches are split over it as `mesh.patch_sharding` says, parameters and state
+        lie whole on every device. Without one everything runs on one device.
 
     Returns:
       A function that consumes its state (the buffers are donated). Metrics: "loss", "gradient_norm".
@@ -126,10 +129,10 @@ def build_step(
         rotate_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
         if rotate is not None:
             patches = rotate(rotate_key, patches)
-        parts = patches.reshape(optimisation.accumulate, -1, *patches.shape[1:])
+        parts = patches.reshape(-1, optimisation.accumulate, *patches.shape[1:])
 
         def add_part(number: Array | int, total: tuple[Array, Params]) -> tuple[Array, Params]:
-            portion = parts[number]
+            portion = parts[:, number]
             part = jax.value_and_grad(loss)(state.params, jax.random.fold_in(loss_key, number), portion)
             return jax.tree.map(jnp.add, total, part)
 
@@ -154,6 +157,5 @@ def build_step(
 
     if mesh is None:
         return jax.jit(step, donate_argnums=0)
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    split = NamedSharding(mesh, PartitionSpec("data"))
+    everywhere, split = replicated(mesh), patch_sharding(mesh)
     return jax.jit(step, donate_argnums=0, in_shardings=(everywhere, split), out_shardings=everywhere)

@@ -158,6 +158,12 @@ def test_fields_are_drawn_by_their_weights(weights, shares):
         assert abs((drawn == number).sum() - share * count) <= 5 * np.sqrt(count * share * (1 - share))
 
 
+@pytest.mark.parametrize("weights", [(1.0,), (1.0, 1.0, 1.0), (2.0, -1.0), (0.0, 0.0), (np.nan, 1.0)])
+def test_weights_that_are_not_shares_of_the_fields_are_refused(weights):
+    with pytest.raises(DataError, match=r"weights: found \(.*each of the 2 fields"):
+        batch(marked((2, 2, 2), (3, 3, 3)), seed=0, step=0, count=1, size=2, weights=weights)
+
+
 def test_all_symmetries_are_drawn(symmetries, monkeypatch):
     drawn = []
     monkeypatch.setattr(patches.CubeSymmetries, "apply", lambda self, number, patch: drawn.append(number) or patch)

@@ -64,8 +64,9 @@ def by_hand(prior, steps, rotate=None, accumulate=4):
         patches = PATCHES[t] if rotate is None else rotate(rotate_key, PATCHES[t])
         params = jax.tree.unflatten(tree, [jnp.asarray(a, jnp.float32) for a in p])
         values, gradients = [], []
-        for part, portion in enumerate(np.split(np.asarray(patches), accumulate)):
-            value, gradient = differentiate(params, jax.random.fold_in(loss_key, part), jnp.asarray(portion))
+        for part in range(accumulate):
+            portion = jnp.asarray(np.asarray(patches)[part::accumulate])
+            value, gradient = differentiate(params, jax.random.fold_in(loss_key, part), portion)
             values.append(float(value))
             gradients.append([np.float64(leaf) for leaf in jax.tree.leaves(gradient)])
         g = [np.mean(leaf, axis=0) for leaf in zip(*gradients, strict=True)]
