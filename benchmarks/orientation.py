@@ -30,6 +30,7 @@ unrolled (10^5 voxels side by side in one process: 3.8 and 3.9 s at a load of 7)
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -71,16 +72,16 @@ def main() -> None:
         one, other = (Orientation(np.asarray(q[:sample], np.float64), symmetry=laue) for q in (a, b))
         key = orix.plot.IPFColorKeyTSL(laue, direction=Vector3d.zvector())
         ours: dict[str, Callable[[], Any]] = {
-            "encode": lambda group=group: embedding.encode(a, group),
-            "decode": lambda e=e, group=group: embedding.decode(e, group),
-            "disorientation": lambda group=group: quaternion.disorientation(a, b, group),
-            "IPF colours": lambda group=group: ipf.colours(a, "z", group),
+            "encode": partial(embedding.encode, a, group),
+            "decode": partial(embedding.decode, e, group),
+            "disorientation": partial(quaternion.disorientation, a, b, group),
+            "IPF colours": partial(ipf.colours, a, "z", group),
         }
         theirs: dict[str, Callable[[], Any]] = {
             "encode": one.reduce,
             "decode": one.reduce,
-            "disorientation": lambda one=one, other=other: one.angle_with(other),
-            "IPF colours": lambda key=key, one=one: key.orientation2color(one),
+            "disorientation": partial(one.angle_with, other),
+            "IPF colours": partial(key.orientation2color, one),
         }
         for name, function in ours.items():
             own, reference = seconds([function, theirs[name]])
