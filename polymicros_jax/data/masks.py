@@ -1,9 +1,12 @@
 """Which voxels of a volume a reconstruction is given."""
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool
+from scipy import ndimage
 
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.volume import OrientationVolume
@@ -58,6 +61,77 @@ def without_box(
     mask = np.ones(shape, bool)
     mask[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = False
     return mask
+
+
+def sections_at(shape: tuple[int, int, int], axis: str, positions: Sequence[int]) -> Bool[np.ndarray, "nx ny nz"]:
+    """Sections at stated positions along an axis, whatever their distances.
+
+    Raises:
+      DataError: none, or one outside the volume, or positions that do not rise.
+    """
+    number = _axis(axis)
+    if not positions or not all(0 <= each < shape[number] for each in positions):
+        raise DataError(f"positions: found {tuple(positions)}, accepted are numbers from 0 to {shape[number] - 1}")
+    if any(b <= a for a, b in itertools.pairwise(positions)):
+        raise DataError(f"positions: found {tuple(positions)}, accepted are numbers that rise")
+    mask = np.zeros(shape, bool)
+    mask[(slice(None),) * number + (list(positions),)] = True
+    return mask
+
+
+def scattered_gaps(
+    observed: Bool[np.ndarray, "nx ny nz"],
+    boundaries: Bool[np.ndarray, "nx ny nz"],
+    share: float,
+    seed: int,
+    size: float = 1.5,
+) -> Bool[np.ndarray, "nx ny nz"]:
+    """Everything but a share of the observed voxels, lost as indexing loses points: in clusters, most at boundaries.
+
+    White noise smoothed over ``size`` voxels, raised by one standard deviation at ``boundaries``, loses its highest
+    values. To measure on a complete scan how well gaps are repaired.
+
+    Raises:
+      DataError: a share outside 0 to 1, ends excluded, or a size that is not above zero.
+    """
+    if not 0.0 < share < 1.0:
+        raise DataError(f"share: found {share}, accepted is between 0 and 1")
+    if not size > 0.0:
+        raise DataError(f"size: found {size}, accepted is a number of voxels above 0")
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=observed.shape), size, mode="wrap")
+    height = noise / noise.std() + boundaries
+    lost = height > np.quantile(height[observed], 1.0 - share)
+    return observed & ~lost
+
+
+def require_meaning(
+    known: Bool[np.ndarray, "nx ny nz"], observed: Bool[np.ndarray, "nx ny nz"], *, unequal: bool = False
+) -> Bool[np.ndarray, "nx ny nz"]:
+    """The voxels that are both selected and observed, if filling the others is a task at all.
+
+    Args:
+      known: selected voxels.
+      observed: voxels the scan holds.
+      unequal: whether sections of different distance are meant.
+
+    Raises:
+      DataError: no voxel is known; every voxel is; whole sections are missing and the known ones lie at different
+        distances, which nobody said.
+    """
+    both = known & observed
+    if not both.any():
+        raise DataError("mask: keeps no observed voxel, so there is nothing to fill the others from")
+    if both.all():
+        raise DataError("mask: keeps every voxel, nothing is missing")
+    for axis in range(3):
+        planes = np.flatnonzero(known.any(axis=tuple(a for a in range(3) if a != axis)))
+        steps = np.unique(np.diff(planes))
+        if len(planes) < known.shape[axis] and len(steps) > 1 and not unequal:
+            raise DataError(
+                f"mask: known sections along {AXES[axis]} lie {', '.join(map(str, steps.tolist()))} voxels apart; "
+                "accepted are sections of one distance, or positions that say so"
+            )
+    return both
 
 
 def orthogonal_slices(shape: tuple[int, int, int]) -> Bool[np.ndarray, "nx ny nz"]:

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from polymicros_jax.config import ConfigError
-from polymicros_jax.data import export, masks, repair
+from polymicros_jax.config import ConfigError, mask
+from polymicros_jax.data import export, repair
 from polymicros_jax.data.ebsd.frames import FRAMES
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.experiment.inputs import invertible_prior, representation, require_group, volume
+from polymicros_jax.experiment.masking import describe, known_voxels
 from polymicros_jax.orientation.representation import Representation
+from polymicros_jax.training.calibration import Calibration, load_calibration
 from polymicros_jax.training.prior import Prior
 
 
@@ -22,9 +24,13 @@ class Evaluation:
 
     Attributes:
       volumes: reference volumes by name.
-      masks: known voxels by title, for each volume name and factor: ``(title, volume name, known)``.
-      settings: keyword arguments of `evaluate.fill_with_prior` by the label of the method.
+      masks: for each volume and mask ``(title, volume name, mask in words, known voxels)``.
+      settings: keyword arguments of `evaluate.fill_with_prior` by the label of the method; the first of them feeds the
+        model of the candidate grains.
       reach: of the snapping, see `orientation.snapping`.
+      thetas: values of theta, as in ``settings``.
+      families: labels by method without its theta, in the order of ``thetas``.
+      calibration: kept beside the prior; None where it has none.
     """
 
     seed: int
@@ -32,9 +38,12 @@ class Evaluation:
     prior: Prior
     kind: Representation
     volumes: dict[str, OrientationVolume]
-    masks: list[tuple[str, str, np.ndarray]]
+    masks: list[tuple[str, str, str, np.ndarray]]
     settings: dict[str, dict[str, Any]]
     reach: int
+    thetas: tuple[float, ...]
+    families: dict[str, list[str]]
+    calibration: Calibration | None
 
 
 def evaluation(config: ConfigDict) -> Evaluation:
@@ -49,25 +58,52 @@ def evaluation(config: ConfigDict) -> Evaluation:
     if not section.volumes:
         raise ConfigError("evaluate.volumes: found none, accepted is at least one")
     volumes = {each.source: volume(each, "evaluate.volumes") for each in section.volumes}
+    sections = [mask("slices", axis=section.axis, every=factor) for factor in section.factors]
+    sections += list(section.masks)
+    if not sections:
+        raise ConfigError("evaluate: found neither factors nor masks, accepted is at least one of them")
     cases = []
     for name, reference in volumes.items():
         require_group(reference, kind, name)
-        for factor in section.factors:
-            known = masks.every_slice(reference.shape, section.axis, factor) & reference.mask
-            cases.append((f"{name}, one section in {factor} along {section.axis} known", name, known))
-    settings = {}
+        for number, each in enumerate(sections):
+            if each.kind == "insert":
+                raise ConfigError(f"evaluate.masks[{number}].kind: found insert, which leaves nothing to score")
+            known = known_voxels(each, reference, config.seed, f"evaluate.masks[{number}]")
+            if not (~known & reference.mask).any():
+                raise ConfigError(f"evaluate.masks[{number}]: keeps all that {name} holds, nothing can be scored")
+            cases.append((f"{name}, {describe(each)}", name, describe(each), known))
+    settings: dict[str, dict[str, Any]] = {}
+    families: dict[str, list[str]] = {}
     for method in section.methods:
         for start in section.starts:
-            label = f"{method}, start {start:g}" if start else f"{method}, from noise"
-            settings[label] = {
-                "draws": section.draws,
-                "steps": section.steps,
-                "start": start or None,
-                "method": method,
-                "theta": section.theta,
-                "reach": section.snap,
-            }
-    return Evaluation(config.seed, section.prior, prior, kind, volumes, cases, settings, section.snap)
+            family = f"{method}, start {start:g}" if start else f"{method}, from noise"
+            for theta in section.thetas:
+                label = f"{family}, theta {theta:g}" if len(section.thetas) > 1 else family
+                families.setdefault(family, []).append(label)
+                settings[label] = {
+                    "draws": section.draws,
+                    "steps": section.steps,
+                    "start": start or None,
+                    "method": method,
+                    "theta": theta,
+                    "tile": section.tile or None,
+                    "reach": section.snap,
+                }
+    if not settings:
+        raise ConfigError("evaluate: methods, starts and thetas: found an empty one, accepted is at least one of each")
+    return Evaluation(
+        config.seed,
+        section.prior,
+        prior,
+        kind,
+        volumes,
+        cases,
+        settings,
+        section.snap,
+        tuple(section.thetas),
+        families,
+        load_calibration(section.prior),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Objects of the tasks that complete a volume: from some of its voxels, or from maps."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,9 @@ from polymicros_jax.config import ConfigError
 from polymicros_jax.data import masks
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.experiment.inputs import invertible_prior, representation, require_group, volume
+from polymicros_jax.experiment.masking import known_voxels
 from polymicros_jax.orientation.representation import Representation
+from polymicros_jax.training.calibration import Calibration, load_calibration
 from polymicros_jax.training.prior import Prior
 
 
@@ -24,6 +25,7 @@ class Reconstruction:
       reference: the volume; it holds the truth that the input lacks, or nothing where it was never measured.
       known: voxels the reconstruction is given.
       stacking: axis along which whole sections are missing, if so.
+      calibration: of the prior; None where it has none.
       scored: whether the reference knows missing voxels.
       settings: keyword arguments of `evaluate.fill_with_prior`.
     """
@@ -37,6 +39,7 @@ class Reconstruction:
     stacking: int | None
     scored: bool
     settings: dict[str, Any]
+    calibration: Calibration | None
 
 
 def reconstruction(config: ConfigDict) -> Reconstruction:
@@ -50,24 +53,10 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
     prior = invertible_prior(config, section.prior)
     reference, mask = volume(section.volume, "super_resolve.volume"), section.mask
     require_group(reference, kind, "super_resolve.volume")
-    selections: dict[str, Callable[[], np.ndarray]] = {
-        "slices": lambda: masks.every_slice(reference.shape, mask.axis, mask.every, mask.offset),
-        "random": lambda: masks.random_voxels(reference.shape, mask.share, config.seed),
-        "box": lambda: masks.without_box(reference.shape, tuple(mask.start), tuple(mask.stop)),
-        "orthogonal": lambda: masks.orthogonal_slices(reference.shape),
-        "unindexed": lambda: np.ones(reference.shape, bool),
-        "insert": lambda: np.ones(reference.shape, bool),
-    }
-    if mask.kind not in selections:
-        raise ConfigError(f"super_resolve.mask.kind: found {mask.kind!r}, accepted are {', '.join(selections)}")
     if mask.kind == "insert":
         reference = masks.insert_slices(reference, mask.axis, mask.every)
-    known = selections[mask.kind]() & reference.mask
+    known = known_voxels(mask, reference, config.seed, "super_resolve.mask")
     missing = ~known & reference.mask
-    if not known.any():
-        raise ConfigError("super_resolve.mask: keeps no observed voxel")
-    if known.all():
-        raise ConfigError("super_resolve.mask: keeps every voxel, nothing is missing")
     return Reconstruction(
         title=section.volume.source,
         seed=config.seed,
@@ -75,7 +64,7 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
         kind=kind,
         reference=reference,
         known=known,
-        stacking=masks.AXES.index(mask.axis) if mask.kind in ("slices", "insert") else None,
+        stacking=masks.AXES.index(mask.axis) if mask.kind in ("slices", "sections", "insert") else None,
         scored=bool(missing.any()),
         settings={
             "draws": section.draws,
@@ -86,6 +75,7 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
             "tile": section.tile or None,
             "reach": section.snap,
         },
+        calibration=load_calibration(section.prior),
     )
 
 

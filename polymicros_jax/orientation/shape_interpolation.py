@@ -5,6 +5,8 @@ voxel goes to the grain with the largest value (Raya & Udupa 1990, for one objec
 planar boundary, however tilted, is recovered to half a voxel as long as the two sections show the same grains.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage, sparse
@@ -111,14 +113,11 @@ def interpolate_labels(
     for label in np.union1d(lower, upper):
         inside = (lower == label, upper == label)
         shapes = {side: signed_distance(mask, spacing) for side, mask in enumerate(inside) if mask.any()}
+        distances = taper([shapes[side][0] if side in shapes else None for side in (0, 1)], spacing)
         for k, position in enumerate(positions):
             nearer = int(position > 0.5)
             side = nearer if nearer in shapes else 1 - nearer
-            lower_distance, upper_distance = (
-                shapes[s][0] if s in shapes else -_distance_from(tip(shapes[1 - s][0]), lower.shape, spacing)
-                for s in (0, 1)
-            )
-            score = (1 - position) * lower_distance + position * upper_distance
+            score = (1 - position) * distances[0] + position * distances[1]
             wins = score > best[k]
             best[k][wins], section[k][wins] = score[wins], side
             source[k][wins] = flat[tuple(shapes[side][1])][wins]
@@ -139,6 +138,20 @@ def signed_distance(
     else:
         inside = ndimage.distance_transform_edt(mask, sampling=spacing) - half
     return np.where(mask, inside, half - outside), index
+
+
+def taper(
+    distances: Sequence[Float[np.ndarray, "r c"] | None], spacing: tuple[float, ...] = (1.0, 1.0)
+) -> list[Float[np.ndarray, "r c"]]:
+    """Signed distances of a grain in two sections, one of which may lack it and counts as a point there (see `tip`).
+
+    Raises:
+        ValueError: both sections lack the grain.
+    """
+    seen = [each for each in distances if each is not None]
+    if not seen:
+        raise ValueError("distances: neither section shows the grain")
+    return [-_distance_from(tip(seen[0]), seen[0].shape, spacing) if each is None else each for each in distances]
 
 
 def tip(distance: Float[np.ndarray, "r c"]) -> tuple[int, int]:

@@ -1,0 +1,73 @@
+"""The voxels a reconstruction is given, from a mask section of a config."""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from polymicros_jax.config import ConfigError
+from polymicros_jax.data import masks
+from polymicros_jax.data.errors import DataError
+from polymicros_jax.data.volume import OrientationVolume
+from polymicros_jax.orientation import grains
+
+COMPLETE = ("unindexed", "insert")
+"""Kinds that take away nothing of what the scan holds."""
+
+
+def known_voxels(section: ConfigDict, reference: OrientationVolume, seed: int, name: str) -> np.ndarray:
+    """Known voxels of a volume.
+
+    Raises:
+      ConfigError: an unknown kind, or a mask that makes filling meaningless; the message says why.
+    """
+    kinds = re.split(r"\s*([&|])\s*", section.kind.strip())
+    select: dict[str, Callable[[], np.ndarray]] = {
+        "slices": lambda: masks.every_slice(reference.shape, section.axis, section.every, section.offset),
+        "sections": lambda: masks.sections_at(reference.shape, section.axis, section.positions),
+        "random": lambda: masks.random_voxels(reference.shape, section.share, seed),
+        "box": lambda: masks.without_box(reference.shape, tuple(section.start), tuple(section.stop)),
+        "orthogonal": lambda: masks.orthogonal_slices(reference.shape),
+        "gaps": lambda: masks.scattered_gaps(reference.mask, _boundaries(reference), section.share, seed),
+        **{kind: lambda: np.ones(reference.shape, bool) for kind in COMPLETE},
+    }
+    for kind in kinds[::2]:
+        if kind not in select:
+            raise ConfigError(f"{name}.kind: found {kind!r}, accepted are {', '.join(select)}, joined with & or |")
+    try:
+        known = select[kinds[0]]()
+        for sign, kind in zip(kinds[1::2], kinds[2::2], strict=True):
+            known = known & select[kind]() if sign == "&" else known | select[kind]()
+        return masks.require_meaning(known, reference.mask, unequal="sections" in kinds)
+    except DataError as error:
+        raise ConfigError(f"{name}: {error}") from error
+
+
+def describe(section: ConfigDict) -> str:
+    """A mask in words, for tables."""
+    words = {
+        "slices": f"one section in {section.every} along {section.axis} known",
+        "sections": f"{len(section.positions)} sections along {section.axis} known",
+        "random": f"{100 * section.share:g} % of the voxels known, at random",
+        "box": f"all but a box of {' x '.join(str(b - a) for a, b in zip(section.start, section.stop, strict=True))}",
+        "orthogonal": "three orthogonal sections known",
+        "gaps": f"{100 * section.share:g} % of the points lost",
+        "unindexed": "what the scan holds",
+        "insert": f"{section.every - 1} sections inserted along {section.axis}",
+    }
+    parts = re.split(r"\s*([&|])\s*", section.kind.strip())
+    joined = {"&": "and", "|": "or"}
+    return " ".join(words.get(part, joined.get(part, part)) for part in parts)
+
+
+def _boundaries(reference: OrientationVolume) -> np.ndarray:
+    """Voxels with a face neighbour of another grain."""
+    labels = grains.segment(reference.quaternions, group=reference.group, mask=reference.mask)
+    edge = np.zeros(labels.shape, bool)
+    for axis in range(3):
+        along = np.moveaxis(labels, axis, 0)
+        differ, marked = along[1:] != along[:-1], np.moveaxis(edge, axis, 0)  # a view: writing marks `edge`
+        marked[1:] |= differ
+        marked[:-1] |= differ
+    return edge

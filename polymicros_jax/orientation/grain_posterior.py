@@ -1,0 +1,226 @@
+"""How probable each candidate grain of a missing voxel is: shape, neighbourhood and the prior's opinion in one model.
+
+A conditional logit over the candidates k of a voxel (McFadden 1974),
+
+    ``p_k ~ exp(a s_k + b m_k + c l_k)``,
+
+with ``s`` the shape score (`candidates`), ``m`` its margin averaged over the neighbourhood, which straightens
+boundaries, and ``l`` the log-likelihood of the grain under draws from a prior. Three weights, fitted by maximum
+likelihood on a volume whose truth is known: a convex problem with one solution, in which a prior that knows nothing
+gets the weight zero. The probabilities are then calibrated as far as one volume is like the other.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from scipy.optimize import minimize
+
+from polymicros_jax.orientation import embedding
+from polymicros_jax.orientation.candidates import EMPTY, Candidates
+from polymicros_jax.orientation.quaternion import disorientation
+from polymicros_jax.types import ArrayLike
+
+CLIP = 0.5
+"""Largest margin, in gaps: further from a boundary all voxels are equally certain."""
+
+FURTHEST = 4.0
+"""Most nats that one draw can speak against a grain: a draw's orientation is not exact, and draws can be wrong."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Weights of the three terms: shape score (per gap), averaged margin (per gap), prior (per nat)."""
+
+    shape: float
+    neighbourhood: float
+    prior: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class GrainPosterior:
+    """Probabilities of the candidates of some voxels.
+
+    Attributes:
+      probability: ``(n, k)``, summing to one.
+      quaternions: ``(n, k, 4)``, the orientation each candidate brings.
+      label: ``(n, k)`` grain numbers.
+    """
+
+    probability: np.ndarray
+    quaternions: np.ndarray
+    label: np.ndarray
+
+    def estimate(self) -> Float[np.ndarray, "n 4"]:
+        """The most probable candidate's orientation."""
+        best = self.probability.argmax(axis=1)
+        return np.take_along_axis(self.quaternions, best[:, None, None], axis=1)[:, 0]
+
+
+def features(
+    candidates: Candidates,
+    where: Bool[np.ndarray, "nx ny nz"],
+    fields: Float[ArrayLike, "d nx ny nz h"] | None = None,
+    group: str = "432",
+) -> Float[np.ndarray, "3 n k"]:
+    """The three terms of the model at the voxels of ``where``; the third is zero without ``fields`` of a prior.
+
+    Unused slots hold minus infinity in the first term.
+    """
+    margins = averaged_margins(candidates)[where]
+    score = candidates.score[where]
+    opinion = np.zeros_like(score)
+    if fields is not None:
+        opinion = np.asarray(evidence(np.asarray(fields)[:, where], orientations(candidates, where), group))
+        opinion = np.where(candidates.label[where] == EMPTY, 0.0, opinion)
+    relative = np.maximum(score - score[:, :1], -4.0)
+    return np.stack([np.where(np.isfinite(score), relative, -np.inf), margins, opinion])
+
+
+def averaged_margins(candidates: Candidates) -> Float[np.ndarray, "nx ny nz k"]:
+    """How far each candidate leads over the best other one, averaged over the neighbourhood.
+
+    Margins are limited to `CLIP`. The average is over a binomial kernel of three voxels, repeated once per two voxels
+    of gap, so that it reaches about a quarter of the gap. A neighbour that has no such candidate counts as
+    ``-CLIP``.
+    """
+    passes = max(1, round(candidates.gap / 2.0))
+    return np.asarray(
+        _averaged(jnp.asarray(candidates.label), jnp.asarray(candidates.score), jnp.asarray(CLIP, jnp.float32), passes)
+    )
+
+
+@partial(jax.jit, static_argnames="passes")
+def _averaged(
+    label: Int[Array, "nx ny nz k"], score: Float[Array, "nx ny nz k"], clip: Float[Array, ""], passes: int
+) -> Float[Array, "nx ny nz k"]:
+    shape, count = label.shape[:3], label.shape[3]
+    used = label != EMPTY
+    second = score[..., 1:2] if count > 1 else score[..., :1]
+    margins = jnp.where(
+        used, jnp.clip(score - jnp.where(jnp.isfinite(second), second, score - clip), -clip, clip), -clip
+    )
+    side = np.array([0.25, 0.5, 0.25])
+    offsets = jnp.asarray(np.array(list(itertools.product(range(3), repeat=3)), np.int32))
+    weights = jnp.asarray(np.array([np.prod(side[list(o)]) for o in itertools.product(range(3), repeat=3)], np.float32))
+    wide = jnp.pad(label, [(1, 1)] * 3 + [(0, 0)], mode="edge")
+
+    def one_pass(margins: Array, _: None) -> tuple[Array, None]:
+        wide_margins = jnp.pad(margins, [(1, 1)] * 3 + [(0, 0)], mode="edge")
+
+        def add(total: Array, item: tuple[Array, Array]) -> tuple[Array, None]:
+            offset, weight = item
+            there = jax.lax.dynamic_slice(wide, (*offset, 0), (*shape, count))
+            value = jax.lax.dynamic_slice(wide_margins, (*offset, 0), (*shape, count))
+            same = (label[..., :, None] == there[..., None, :]) & used[..., :, None]
+            # A grain fills one slot of a voxel at most: the sum has one term, or none.
+            found = jnp.sum(jnp.where(same, value[..., None, :] + clip, 0.0), axis=-1) - clip
+            return total + weight * found, None
+
+        return jax.lax.scan(add, jnp.zeros_like(margins), (offsets, weights))[0], None
+
+    return jax.lax.scan(one_pass, margins, None, length=passes)[0]
+
+
+def orientations(candidates: Candidates, where: Bool[np.ndarray, "nx ny nz"]) -> Float[np.ndarray, "n k 4"]:
+    """The orientation each candidate brings to the voxels of ``where``."""
+    return candidates.filled.reshape(-1, 4)[candidates.source[where]]
+
+
+@partial(jax.jit, static_argnames="group")
+def evidence(
+    fields: Float[ArrayLike, "d n h"], q: Float[ArrayLike, "n k 4"], group: str = "432"
+) -> Float[Array, "n k"]:
+    """Mean over draws of the log-likelihood of each candidate, as far as a draw is believed (`FURTHEST`).
+
+    A draw's channels are the candidate's plus errors of unit precision; the scale is left to the weight. Zero is the
+    draw's favourite.
+    """
+    channels = jnp.moveaxis(embedding.encode(jnp.asarray(q), group=group), 1, 0)
+
+    def of_draw(field: Array) -> Array:
+        distance = jax.lax.map(lambda one: jnp.sum(jnp.square(field - one), axis=-1), channels)
+        return jnp.minimum(distance - distance.min(axis=0, keepdims=True), FURTHEST)
+
+    return -jax.lax.map(of_draw, jnp.asarray(fields)).mean(axis=0).T
+
+
+def probabilities(terms: Float[np.ndarray, "3 n k"], weights: Weights) -> Float[np.ndarray, "n k"]:
+    """The model above."""
+    used = np.isfinite(terms[0])
+    logit = _weighted(np.where(used[None], terms, 0.0), np.array(dataclasses.astuple(weights)))
+    logit = np.where(used, logit, -np.inf)
+    chance = np.exp(logit - logit.max(axis=1, keepdims=True))
+    return chance / chance.sum(axis=1, keepdims=True)
+
+
+def posterior(
+    candidates: Candidates, where: Bool[np.ndarray, "nx ny nz"], terms: Float[np.ndarray, "3 n k"], weights: Weights
+) -> GrainPosterior:
+    """Probabilities, orientations and labels at the voxels of ``where``, whose `features` are ``terms``."""
+    return GrainPosterior(probabilities(terms, weights), orientations(candidates, where), candidates.label[where])
+
+
+def fit(
+    terms: Sequence[Float[np.ndarray, "3 n k"]],
+    targets: Sequence[Float[np.ndarray, "n k"]],
+    *,
+    with_prior: bool = True,
+    ridge: float = 1e-4,
+) -> Weights:
+    """Weights of largest likelihood on volumes whose truth is known; none is negative.
+
+    Args:
+        terms: `features` of each volume.
+        targets: `target` of each volume.
+        with_prior: False keeps the prior's weight at zero.
+        ridge: Strength of the pull towards zero, which decides where the data do not.
+
+    Raises:
+        ValueError: no voxel to fit on.
+    """
+    if not sum(each.shape[1] for each in terms):
+        raise ValueError("terms: no voxel to fit on")
+    used = [np.isfinite(each[0]) for each in terms]
+    finite = [np.where(mask[None], each, 0.0) for each, mask in zip(terms, used, strict=True)]
+    total = sum(len(mask) for mask in used)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = ridge * float(weights @ weights), 2 * ridge * weights
+        for each, mask, target in zip(finite, used, targets, strict=True):
+            logit = np.where(mask, _weighted(each, weights), -np.inf)
+            logit = logit - logit.max(axis=1, keepdims=True)
+            chance = np.exp(logit)
+            norm = chance.sum(axis=1, keepdims=True)
+            likelihood = np.where(target > 0, target * (np.where(mask, logit, 0.0) - np.log(norm)), 0.0)
+            value -= float(likelihood.sum()) / total
+            slope = slope + np.einsum("fnk,nk->f", each, chance / norm - target) / total
+        return value, slope
+
+    highest = np.array([np.inf, np.inf, np.inf if with_prior else 0.0])
+    start = np.minimum(np.array([1.0, 1.0, 0.1]), highest)
+    bounds = [(0.0, None if np.isinf(top) else top) for top in highest]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return Weights(*(float(each) for each in found))
+
+
+def target(
+    reference_q: Float[np.ndarray, "n 4"],
+    q: Float[np.ndarray, "n k 4"],
+    label: Int[np.ndarray, "n k"],
+    group: str = "432",
+) -> Float[np.ndarray, "n k"]:
+    """Which candidate is right: the one nearest to the truth, shared between candidates that are equally near."""
+    error = np.asarray(disorientation(jnp.asarray(reference_q)[:, None, :], jnp.asarray(q), group))
+    error = np.where(label == EMPTY, np.inf, error)
+    nearest = error <= error.min(axis=1, keepdims=True) + 1e-3
+    return nearest / nearest.sum(axis=1, keepdims=True)
+
+
+def _weighted(terms: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.asarray(np.tensordot(weights, terms, axes=1))

@@ -1,0 +1,87 @@
+"""How an error changes with a setting, and from task to task: the paper's Figs. 8 and 9 in degrees."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from polymicros_jax.viz import canvas
+from polymicros_jax.viz.correlations import LINES
+
+_LEVELS = ("--", "-.", ":", (0, (5, 1)), (0, (1, 3)))
+
+
+def curves(
+    x: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    levels: Mapping[str, float] | None = None,
+    title: str = "",
+) -> Figure:
+    """One line per method over a setting; methods that do not have the setting as horizontal lines.
+
+    Args:
+        x: Values of the setting.
+        series: Name to one value per entry of `x`.
+        xlabel: The setting.
+        ylabel: Quantity and unit.
+        levels: Name to the value of a method without the setting.
+        title: Heading.
+
+    Raises:
+        ValueError: no series, or one of another length than `x`.
+    """
+    if not series:
+        raise ValueError("series: got none, at least one is needed")
+    drawing = canvas.figure(5.2, 3.6)
+    axes = drawing.subplots()
+    for number, (name, values) in enumerate(series.items()):
+        if len(values) != len(x):
+            raise ValueError(f"series {name!r}: holds {len(values)} values, x has {len(x)}")
+        colour, marker = LINES[number % len(LINES)]
+        axes.plot(x, values, color=colour, marker=marker, linewidth=1.6, label=name)
+    for number, (name, value) in enumerate((levels or {}).items()):
+        axes.axhline(value, color="0.35", linewidth=1.0, linestyle=_LEVELS[number % len(_LEVELS)], label=name)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if title:
+        axes.set_title(title, fontsize=10)
+    return drawing
+
+
+def bars(groups: Mapping[str, Mapping[str, float | None]], *, ylabel: str, title: str = "") -> Figure:
+    """One row of bars per task, one bar per method; methods that cannot do a task leave a space.
+
+    Args:
+        groups: Name of a task to the value of each method, None where there is none.
+        ylabel: Quantity and unit.
+        title: Heading.
+
+    Raises:
+        ValueError: no task.
+    """
+    if not groups:
+        raise ValueError("groups: got none, at least one is needed")
+    methods = list(dict.fromkeys(name for rows in groups.values() for name in rows))
+    height = 0.8 / len(methods)
+    drawing = canvas.figure(6.2, 0.9 + len(groups) * max(0.6, 0.16 * len(methods)))
+    axes = drawing.subplots()
+    for number, method in enumerate(methods):
+        values = [rows.get(method) for rows in groups.values()]
+        places = np.array([row for row, value in enumerate(values) if value is not None], dtype=float)
+        lengths = [value for value in values if value is not None]
+        colour, _ = LINES[number % len(LINES)]
+        hatch = "" if number < len(LINES) else "///"
+        axes.barh(places - 0.4 + (number + 0.5) * height, lengths, height, color=colour, hatch=hatch, label=method)
+    axes.set_yticks(range(len(groups)), list(groups), fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(ylabel)
+    axes.grid(alpha=0.3, axis="x")
+    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if title:
+        axes.set_title(title, fontsize=10)
+    return drawing
