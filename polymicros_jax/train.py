@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from polymicros_jax.results import Results
 from polymicros_jax.training import distributed
 from polymicros_jax.training.checkpoint import Checkpoints
 from polymicros_jax.training.mesh import on_this_process, place_patches, place_whole, rows_of_process
-from polymicros_jax.training.metrics import MetricsLog, relative_errors
+from polymicros_jax.training.metrics import relative_errors, root_mean_square, share_removed, validations
 from polymicros_jax.training.prefetch import prefetched
 from polymicros_jax.training.prior import Prior, save_prior
 from polymicros_jax.training.progress import Progress
+from polymicros_jax.training.record import TrainingRecord
 from polymicros_jax.training.step import Optimisation, build_step, create_state
 from polymicros_jax.types import Key
 
@@ -41,12 +42,13 @@ def train(
     validate_every: int = 500,
     checkpoint_every: int = 200,
     log_every: int = 20,
+    sheet_every: int = 0,
     mesh: Mesh | None = None,
 ) -> tuple[Prior, dict[str, Any]]:
     """Trains a prior on random patches; a second call with the same ``workdir`` resumes at the last checkpoint.
 
     Args:
-      workdir: folder of the checkpoints and of ``metrics.jsonl``.
+      workdir: folder of the checkpoints, of ``metrics.jsonl``, ``tensorboard/`` and ``sheets/``.
       initial: prior to start from.
       source: fields the patches are cut from.
       optimisation: hyper-parameters.
@@ -59,6 +61,7 @@ def train(
       validate_every: steps between validations.
       checkpoint_every: steps between checkpoints: at most so many are lost to a kill.
       log_every: steps between lines of the log.
+      sheet_every: steps between sample sheets; 0 draws none.
       mesh: devices to train on, from `training.mesh.build_mesh`. With several processes all of them call this function
         alike, on one shared folder; each makes its own rows, one writes the log.
 
@@ -88,7 +91,7 @@ def train(
         state = checkpoints.restore(state)
     start = int(state.step)
     writer = distributed.is_writer()
-    log = MetricsLog(workdir / "metrics.jsonl", resume_step=start) if writer else None
+    log = TrainingRecord(workdir, resume_step=start) if writer else None
     progress = Progress("training", optimisation.steps, start)
     first, rows = rows_of_process(mesh, optimisation.batch)
 
@@ -99,9 +102,9 @@ def train(
         where = {"seed": seed, "step": step, "first": first, "count": rows}
         return batch(source, **where, size=patch, symmetries=symmetries, weights=weights)
 
-    began = time.perf_counter()
+    began = time.perf_counter() - checkpoints.seconds
     recent: list[dict[str, jax.Array]] = []
-    with closing(progress), closing(checkpoints):
+    with closing(progress), closing(checkpoints), closing(log) if log is not None else nullcontext():
         for step, patches in prefetched(patches_of, range(start, optimisation.steps)):
             state, metrics = step_function(state, place_patches(mesh, patches, optimisation.batch))
             recent.append(metrics)
@@ -118,9 +121,11 @@ def train(
             if log_now:
                 recent.clear()
             if log is not None and validation is not None and (done % validate_every == 0 or last):
-                log.write(done, {"relative_error": relative_errors(averaged(), validation)})
+                log.write(done, _scores(averaged(), validation))
+            if log is not None and sheet_every and done % sheet_every == 0:
+                log.sheet(done, averaged(), patches_of(0) if validation is None else validation)
             if save_now:
-                checkpoints.save(state)
+                checkpoints.save(state, seconds=time.perf_counter() - began)
     account: dict[str, Any] = {
         "steps": optimisation.steps,
         "patches_per_step": optimisation.batch,
@@ -129,12 +134,17 @@ def train(
         "noise_law": {"mean": optimisation.noise.mean, "std": optimisation.noise.std},
         "learning_rate": optimisation.learning_rate,
         "device": f"{1 if mesh is None else mesh.size} x {jax.devices()[0].device_kind}",
-        "seconds_of_last_run": round(time.perf_counter() - began, 1),
+        "seconds": round(time.perf_counter() - began, 1),
     }
     prior = averaged()
     if validation is not None:
-        account["relative_error"] = relative_errors(prior, validation)
+        account |= {**_scores(prior, validation), "data_rms": root_mean_square(validation)}
     return prior, account
+
+
+def _scores(prior: Prior, validation: Float[np.ndarray, "n nx ny nz h"]) -> dict[str, dict[str, float]]:
+    errors = relative_errors(prior, validation)
+    return {"relative_error": errors, "share_removed": share_removed(errors, root_mean_square(validation))}
 
 
 def _require_finite(recent: Sequence[Mapping[str, Any]], done: int, seed: int) -> None:
@@ -160,11 +170,17 @@ def run(objects: experiment.Training, workdir: Path) -> Results:
         validation=objects.validation,
         validate_every=objects.validate_every,
         checkpoint_every=objects.checkpoint_every,
+        sheet_every=objects.sheet_every,
         mesh=objects.mesh,
     )
     weights = workdir / f"{objects.name}.safetensors"
     files = (weights, weights.with_suffix(".json"))
     if distributed.is_writer():
+        if objects.validation is not None:
+            account["validation_curve"] = validations(workdir / "metrics.jsonl")
+            if objects.continues:
+                # On the same patches and the same noise: the table of the card sets both side by side.
+                account["previous_relative_error"] = relative_errors(objects.initial, objects.validation)
         files = save_prior(weights, prior, {**objects.data, **account}, objects.storage)
     errors = account.get("relative_error", {})
     scores = "  ".join(f"{sigma}: {error:.3f}" for sigma, error in errors.items())

@@ -26,17 +26,21 @@ from polymicros_jax.models import unet3d
 from polymicros_jax.training.augment import texture_rotation
 from polymicros_jax.training.ema import EmaLaw
 from polymicros_jax.training.mesh import build_mesh
-from polymicros_jax.training.prior import Prior, load_prior
+from polymicros_jax.training.prior import Prior, load_prior, read_card
 from polymicros_jax.training.step import Optimisation
 from polymicros_jax.types import Key
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What `train.train` needs, and what the card of the result says of its data."""
+    """What `train.train` needs, and what the card of the result says of its data.
+
+    ``continues`` tells whether ``initial`` was trained before.
+    """
 
     seed: int
     initial: Prior
+    continues: bool
     source: FieldSource
     optimisation: Optimisation
     patch: int
@@ -46,6 +50,7 @@ class Training:
     validation: np.ndarray | None
     validate_every: int
     checkpoint_every: int
+    sheet_every: int
     mesh: Mesh | None
     name: str
     storage: str
@@ -101,6 +106,7 @@ def training(config: ConfigDict) -> Training:
         # The architecture is the prior's; how it is computed is this run's.
         how = {"compute_dtype": section.network.compute_dtype, "remat": section.network.remat}
         initial = dataclasses.replace(initial, network=dataclasses.replace(initial.network, **how))
+        initial = _with_detail(initial, section, config.seed)
     else:
         architecture = network(section.network, kind.channels)
         scale = float(np.sqrt(np.mean([np.mean(np.square(read)) for read in _whole_fields(source)])))
@@ -135,6 +141,7 @@ def training(config: ConfigDict) -> Training:
     return Training(
         seed=config.seed,
         initial=initial,
+        continues=bool(section.initial),
         source=source,
         optimisation=settings,
         patch=section.patch,
@@ -144,6 +151,7 @@ def training(config: ConfigDict) -> Training:
         validation=validation,
         validate_every=section.validate_every,
         checkpoint_every=section.checkpoint_every,
+        sheet_every=section.sheet_every,
         mesh=build_mesh(apart) if devices > 1 else None,
         name=section.name,
         storage=section.storage,
@@ -151,10 +159,32 @@ def training(config: ConfigDict) -> Training:
             "trained_on": [_described(each) for each in section.volumes] or section.dataset,
             "validated_on": [_described(each) for each in section.validation],
             "initial": section.initial or "random",
+            **_history(section.initial),
             "centred": section.centre,
             "augmentation": [name for name in ("symmetries", "texture") if section[name]],
         },
     )
+
+
+def _with_detail(initial: Prior, section: ConfigDict, seed: int) -> Prior:
+    """The prior to start from, with the full-grid block that the config asks for and it may lack."""
+    wanted, found = section.network.detail, initial.network.detail
+    if not wanted or wanted == found:
+        return initial
+    if found:
+        raise ConfigError(
+            f"train.network.detail: found {wanted}, {section.initial} has {found}; accepted are 0 and that"
+        )
+    architecture, params = unet3d.add_detail(jax.random.key(seed), initial.network, initial.params, wanted)
+    return dataclasses.replace(initial, network=architecture, params=params)
+
+
+def _history(initial: str) -> dict[str, int]:
+    """Optimiser steps that the weights to start from have seen, where their card says so."""
+    if not initial:
+        return {}
+    before = read_card(initial).get("training", {})
+    return {"steps_before": before.get("steps", 0) + before.get("steps_before", 0)}
 
 
 def _dataset(folder: str) -> StoredFields:

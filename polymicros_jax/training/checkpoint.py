@@ -15,7 +15,7 @@ from orbax.checkpoint.experimental import v1 as ocp
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.training.step import TrainState
 
-_CHECKSUMS = "checksums"
+_CHECKSUMS, _SECONDS = "checksums", "seconds"
 
 
 class Checkpoints:
@@ -36,16 +36,29 @@ class Checkpoints:
         newest = self._checkpointer.latest
         return None if newest is None else newest.step
 
-    def save(self, state: TrainState) -> None:
+    @property
+    def seconds(self) -> float:
+        """Time spent up to the newest complete checkpoint, as `save` was told; 0 without one."""
+        step = self.latest
+        return (
+            0.0 if step is None else float((self._checkpointer.metadata(step).custom_metadata or {}).get(_SECONDS, 0))
+        )
+
+    def save(self, state: TrainState, seconds: float = 0.0) -> None:
         """Writes the state under its step.
+
+        Args:
+          state: what to write.
+          seconds: time the training has taken so far, over all its runs.
 
         Raises:
           DataError: it could not be written, because the disk is full for one; earlier checkpoints are as they were.
         """
         plain = _plain(state)
         sums = {name: int(value) for name, value in _checksums(plain).items()}
+        notes = {_CHECKSUMS: sums, _SECONDS: seconds}
         try:
-            self._checkpointer.save(int(state.step), plain, overwrite=True, custom_metadata={_CHECKSUMS: sums})
+            self._checkpointer.save(int(state.step), plain, overwrite=True, custom_metadata=notes)
         except (OSError, ValueError) as error:  # the latter is how the array library reports a full disk
             self._failed = True
             kept = "there is no complete one yet" if self.latest is None else f"step {self.latest} is complete"

@@ -83,6 +83,12 @@ class MetricsLog:
             stream.write(json.dumps({"step": step, **values}) + "\n")
 
 
+def validations(path: Path) -> list[dict[str, Any]]:
+    """The validations of a ``metrics.jsonl``: ``[{"step": 500, "relative_error": {"0.1": ..., ...}}, ...]``."""
+    lines = [json.loads(line) for line in path.read_text().splitlines() if math.isfinite(_step(line))]
+    return [{key: line[key] for key in ("step", "relative_error")} for line in lines if "relative_error" in line]
+
+
 class EventLog:
     """TensorBoard's record of a training: scalars and pictures by step, in an event file of its own for each run.
 

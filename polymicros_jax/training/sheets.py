@@ -59,7 +59,7 @@ def sample_sheet(
     kind = representation.get(name)
     rows = max(len(drawn), len(real))
     figure = canvas.figure(6 * _PANEL + 0.3, rows * (_PANEL + 0.25) + 0.45)
-    halves = figure.subfigures(1, 2, wspace=0.04)
+    halves = figure.subfigures(1, 2, wspace=0.04, squeeze=False)[0]
     for half, fields, heading in zip(halves, (drawn, real), ("drawn", "real patches"), strict=True):
         half.suptitle(heading, fontsize=9)
         panels = half.subplots(rows, 3, squeeze=False)

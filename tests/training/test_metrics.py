@@ -19,6 +19,7 @@ from polymicros_jax.training.metrics import (
     relative_errors,
     root_mean_square,
     share_removed,
+    validations,
 )
 from polymicros_jax.training.prior import Prior
 
@@ -103,6 +104,7 @@ def test_a_resumed_log_drops_what_will_be_repeated(tmp_path):
     log.write(30, {"relative_error": {"0.1": 0.5}})
     assert read(path)[2:] == [{"step": 30, "relative_error": {"0.1": 0.5}}]
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert validations(path) == read(path)[2:]
 
 
 def test_a_new_run_starts_an_empty_log(tmp_path):
