@@ -228,6 +228,35 @@ def test_ang_of_one_phase_counts_phases_from_zero(tmp_path: Path) -> None:
     assert_expected(ebsd.read(ang(tmp_path / "a.ang", symmetries=(43,)), frame="none"), (0.5, 0.25), single_phase=True)
 
 
+@pytest.mark.parametrize(("numbers", "absent"), [((1, 2), 7), ((2, 3), 1)])
+def test_ang_phases_are_those_that_the_header_numbers(tmp_path: Path, numbers: tuple[int, int], absent: int) -> None:
+    """Blocks in falling order, as EDAX writes them, and numbers that do not begin at 1."""
+    path = ang(tmp_path / "a.ang")
+    lines = path.read_text().splitlines()
+    first, second, grid = (
+        next(i for i, line in enumerate(lines) if key in line) for key in ("Phase 1", "Phase 2", "GRID")
+    )
+    rows = [line for line in lines if not line.startswith("#")]
+    head = [*lines[:first], *lines[second:grid], *lines[first:second], *lines[grid : len(lines) - len(rows)]]
+    shift = numbers[0] - 1
+    text = "\n".join(head).replace("# Phase 2", f"# Phase {numbers[1]}").replace("# Phase 1", f"# Phase {numbers[0]}")
+    cells = [row.split() for row in rows]
+    moved = [" ".join([*row[:7], str(int(row[7]) + shift), *row[8:]]) for row in cells]
+    path.write_text(text + "\n" + "\n".join(moved))
+    volume = ebsd.read(path, frame="none")
+    _, phase, mask = expected()
+    assert np.array_equal(volume.phase, np.where(mask, phase + shift, 0))
+    named = dict(zip(volume.provenance["phases"], volume.symmetry, strict=True))
+    assert (named["Phase number 1"], named["Phase number 2"]) == ("432", "622")
+    assert volume.provenance["phases"][numbers[1] - 1] == "Phase number 2"
+    # A point of a phase that the header does not have is refused, an absent number below the others too.
+    path.write_text(text + "\n" + "\n".join([*moved[:-1], " ".join([*cells[-1][:7], "7", *cells[-1][8:]])]))
+    with pytest.raises(
+        DataError, match=rf"phase: found 7, accepted are the header's phases \[{numbers[0]}, {numbers[1]}"
+    ):
+        ebsd.read(path, frame="none")
+
+
 def test_ang_points_in_any_order_and_missing_points(tmp_path: Path) -> None:
     path = ang(tmp_path / "a.ang")
     lines = path.read_text().splitlines()
@@ -521,6 +550,12 @@ BAD = {
         "Symmetry: found 99, accepted are",
     ),
     "no symmetry": (edited(ang, "a.ang", "Symmetry", "Symetry"), "Symmetry: found none"),
+    "phase number twice": (edited(ang, "a.ang", "# Phase 2", "# Phase 1"), r"Phase: found \[1, 1\], accepted are"),
+    "phase number absurd": (edited(ang, "a.ang", "# Phase 2", "# Phase 99999999999"), r"accepted are .* 1 to 64"),
+    "phase not of the header": (
+        edited(ang, "a.ang", "# Phase 2", "# Phase 3"),
+        r"phase: found 2, accepted are the header's phases \[1, 3\]",
+    ),
     "unknown grid": (edited(ang, "a.ang", "SqrGrid", "TriGrid"), "GRID: found 'trigrid', accepted are SqrGrid"),
     "position twice": (edited(ang, "a.ang", " 0.50000 0.25000", " 0.00000 0.25000"), "two points at one position"),
     "position off grid": (edited(ang, "a.ang", " 0.50000 0.25000", " 0.72000 0.25000"), "off the grid|two points"),

@@ -1,11 +1,12 @@
 """EDAX / TSL `.ang`: text, radians, micrometres.
 
 Columns: phi1, Phi, phi2, x, y, image quality, confidence index, phase, then optionally SEM signal, fit and more. Files
-    of other programs
-keep the first eight. Phase 0 is the first phase where the header has one only. A point is unindexed where the
-confidence index is -1 (any negative value is taken so) or all three angles are 4 pi.
+of other programs keep the first eight. Phases are numbered as the header says, whatever the order of its blocks; phase
+0 is the only phase where the header has one. A point is unindexed where the confidence index is -1 (any negative value
+is taken so) or all three angles are 4 pi.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from polymicros_jax.data.ebsd.text import read_lines, table, whole
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.laue import TSL_GROUPS
 from polymicros_jax.data.volume import OrientationVolume
+
+MOST_PHASES = 64
 
 
 def read_ang(path: Path, frame: str | None) -> OrientationVolume:
@@ -32,13 +35,20 @@ def read_ang(path: Path, frame: str | None) -> OrientationVolume:
             f"{path}: line 1: found {lines[0][:40]!r}, accepted is an .ang header (lines that start with #)"
         )
     header = [line.lstrip()[1:].strip() for line in lines[:body] if line.strip()]
-    groups, names = _phases(path, header)
+    phases = _phases(path, header)
     data = table(path, [line for line in lines[body:] if not line.lstrip().startswith("#")], body + 1, 8)
     euler, confidence = data[:, :3], data[:, 6]
     # 1e-3: the angles are written with five decimals.
     observed = (confidence >= 0) & ~np.all(np.abs(euler - FULL_TURNS) < 1e-3, axis=1)
     phase = _whole_column(path, "phase", data[:, 7])
-    phase = np.where(observed, np.maximum(phase, 1) if len(groups) == 1 else phase, 0)
+    if len(phases) == 1:  # points of an only phase carry its number or 0
+        ((number, only),) = phases.items()
+        phase, phases = np.where((phase == 0) | (phase == number), 1, phase), {1: only}
+    phase = np.where(observed, phase, 0)
+    unknown = sorted(set(np.unique(phase[observed]).tolist()) - set(phases))
+    if unknown:
+        raise DataError(f"{path}: phase: found {unknown[0]}, accepted are the header's phases {sorted(phases)}")
+    every = [phases.get(number, ("1", f"phase_{number}")) for number in range(1, max(phases) + 1)]
     fields = {"confidence": confidence, "image_quality": data[:, 5]}
     for name, column in (("signal", 8), ("fit", 9)):
         if data.shape[1] > column:
@@ -50,8 +60,8 @@ def read_ang(path: Path, frame: str | None) -> OrientationVolume:
         observed=observed,
         x=data[:, 3],
         y=data[:, 4],
-        groups=groups,
-        names=names,
+        groups=[group for group, _ in every],
+        names=[name for _, name in every],
         fields={name: values.astype(np.float32) for name, values in fields.items()},
         hexagonal=_hexagonal(path, header),
         provenance={"format": "ang"},
@@ -65,20 +75,36 @@ def _value(header: list[str], key: str) -> str | None:
     return found[0].strip() if found else None
 
 
-def _phases(path: Path, header: list[str]) -> tuple[list[str], list[str]]:
-    codes = [
-        whole(path, "Symmetry", line.split()[1])
-        for line in header
-        if line.startswith("Symmetry") and len(line.split()) > 1
-    ]
-    if not codes:
+def _phases(path: Path, header: list[str]) -> dict[int, tuple[str, str]]:
+    """Group and name of every phase by its number, which `Phase 2` above a block states: blocks come in any order.
+
+    Without such lines phases are numbered in the order of the file.
+    """
+    found: list[tuple[int | None, int, str]] = []
+    number, name = None, ""
+    for line in header:
+        words = line.split()
+        if re.fullmatch(r"Phase\s+\d+", line):
+            number, name = whole(path, "Phase", words[1]), ""
+        elif line.startswith("MaterialName"):
+            name = line[len("MaterialName") :].strip()
+        elif line.startswith("Symmetry") and len(words) > 1:
+            found.append((number, whole(path, "Symmetry", words[1]), name))
+            name = ""
+    if not found:
         raise DataError(f"{path}: Symmetry: found none in the header, accepted are {sorted(TSL_GROUPS)}")
-    unknown = [code for code in codes if code not in TSL_GROUPS]
+    unknown = [code for _, code, _ in found if code not in TSL_GROUPS]
     if unknown:
         raise DataError(f"{path}: Symmetry: found {unknown[0]}, accepted are {sorted(TSL_GROUPS)}")
-    names = [line[len("MaterialName") :].strip() for line in header if line.startswith("MaterialName")]
-    padded = [names[i] if i < len(names) else f"phase_{i + 1}" for i in range(len(codes))]
-    return [TSL_GROUPS[code] for code in codes], padded
+    stated = [each for each, _, _ in found]
+    numbers = [each for each in stated if each is not None]
+    if len(numbers) < len(found):
+        numbers = list(range(1, len(found) + 1))
+    if len(set(numbers)) < len(numbers) or not 1 <= min(numbers) <= max(numbers) <= MOST_PHASES:
+        raise DataError(f"{path}: Phase: found {numbers}, accepted are different numbers from 1 to {MOST_PHASES}")
+    return {
+        each: (TSL_GROUPS[code], name or f"phase_{each}") for each, (_, code, name) in zip(numbers, found, strict=True)
+    }
 
 
 def _hexagonal(path: Path, header: list[str]) -> bool:
