@@ -7,6 +7,7 @@ import pytest
 
 from polymicros_jax.data import ebsd
 from polymicros_jax.data.errors import DataError
+from polymicros_jax.orientation import quaternion
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import strategies as st  # noqa: E402  (after the skip)
@@ -152,7 +153,13 @@ def test_arbitrary_bytes(tmp_path_factory: pytest.TempPathFactory, suffix: str, 
 
 
 def test_the_undamaged_texts_are_read(tmp_path: Path) -> None:
+    """The last point, and which points are observed, so that the damage above starts from what is right."""
+    last = {".ang": (3.1, 0.2, 0.3), ".ctf": tuple(np.radians([200.0, 20.0, 30.0])), ".cpr": (1.0, 1.0, 1.0)}
     for suffix, text in TEXTS.items():
         (tmp_path / f"a{suffix}").write_text(text)
         (tmp_path / "a.crc").write_bytes(np.ones(4, np.dtype([("phase", "u1"), ("euler", "<f4", 3)])).tobytes())
-        assert ebsd.read(tmp_path / f"a{suffix}", frame="none").shape == (2, 2, 1)
+        volume = ebsd.read(tmp_path / f"a{suffix}", frame="none")
+        lost = suffix != ".cpr"
+        np.testing.assert_array_equal(volume.mask[:, :, 0].T, [[True, True], [not lost, True]])
+        euler = np.asarray(quaternion.to_euler(volume.quaternions))[1, 1, 0]
+        np.testing.assert_allclose(euler, last[suffix], atol=1e-5)

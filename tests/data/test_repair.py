@@ -90,6 +90,12 @@ def test_to_cubic_uses_the_finest_edge() -> None:
     cubic = to_cubic(scan())
     assert cubic.spacing == (0.7, 0.7, 0.7)
     assert cubic.shape == (10, 11, 5)  # 7 / 0.7, 7.8 / 0.7 rounded, 3.5 / 0.7
+    # Centres at 0.35, 1.05, ... lie in the old voxels 0, 1, 1, 2, 3, ... of edges 1 and 1.3; z keeps its own.
+    x, y = ((np.arange(n) + 0.5) * 0.7 // edge for n, edge in ((10, 1.0), (11, 1.3)))
+    number = np.ravel_multi_index(
+        np.meshgrid(x.astype(int), np.minimum(y.astype(int), 5), np.arange(5), indexing="ij"), (7, 6, 5)
+    )
+    np.testing.assert_array_equal(cubic.fields["number"], number)
     flat = crop(scan(), (0, 0, 0), (7, 6, 1))
     assert to_cubic(flat).spacing == (1.0, 1.0, 1.0)
     assert to_cubic(flat, 0.5).shape == (14, 16, 1)

@@ -276,6 +276,15 @@ def test_chunks_do_not_matter(group, round_trip):
     np.testing.assert_allclose(distance[-COUNT:], part_distance, atol=F32)
 
 
+@pytest.mark.slow
+def test_memory_of_a_million_voxels_is_that_of_a_chunk():
+    """Compiles without running: the table of inner products of all at once would take 3 GB."""
+    e = jax.ShapeDtypeStruct((1_000_000, 9), jnp.float32)
+    analysis = embedding.decode.lower(e, "432").compile().memory_analysis()
+    # Padded input, quaternions, distances and their reduction, 80 bytes a voxel, and the inner products of one chunk.
+    assert analysis.temp_size_in_bytes < 4 * analysis.argument_size_in_bytes + 100e6
+
+
 def test_one_voxel_at_a_time_gives_the_same():
     """Both directions, and what they are built of, under vmap."""
     q, p = draw(0), draw(1)

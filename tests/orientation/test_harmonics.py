@@ -92,7 +92,10 @@ def test_single_precision_at_degree_16():
 
 
 def test_degrees_without_functions_are_empty():
-    assert harmonics.symmetrised(quaternion.random(jax.random.key(0), (3,)), 2, "432").shape == (3, 5, 0)
+    """Of degree 2 cubic symmetry leaves nothing: the average of Wigner-D over the group vanishes."""
+    q = quaternion.random(jax.random.key(0), (3,))
+    assert np.abs(harmonics.wigner(symmetry.equivalents(q, "432"), 2).mean(axis=1)).max() < 1e-6
+    assert harmonics.symmetrised(q, 2, "432").shape == (3, 5, 0)
 
 
 def test_gradients_are_finite_at_the_poles():

@@ -117,10 +117,7 @@ def test_mackenzie():
 
 
 def test_uncorrelated_disorientations():
-    q = jnp.broadcast_to(quaternion.random(jax.random.key(0), (2, 1, 4)), (2, 50, 4, 4))
-    angles = texture.uncorrelated_disorientations(jax.random.key(1), q, 4000)
-    assert angles.shape == (4000,)
-    np.testing.assert_array_less(-1e-7, angles)
+    """Of two orientations in equal shares half of all pairs are unlike, wherever in the volume they lie."""
     two = quaternion.random(jax.random.key(0), (2,))
     pair = jnp.broadcast_to(two[:, None], (2, 50, 4))
     between = float(quaternion.disorientation(two[0], two[1]))
