@@ -27,7 +27,7 @@ from polymicros_jax.reconstruct import super_resolve
 from polymicros_jax.results import Results, write_json
 from polymicros_jax.training.calibration import Calibrated, Calibration, Entry, save_calibration
 from polymicros_jax.training.prior import Prior
-from polymicros_jax.viz import ablation, report
+from polymicros_jax.viz import ablation, canvas, report
 from polymicros_jax.viz.report import RECONSTRUCTION_COLUMNS, Column, Section, Table
 
 PRIOR = "diffusion prior"
@@ -106,15 +106,21 @@ def fill_with_prior(
     known: Bool[np.ndarray, "nx ny nz"],
     *,
     reach: int = 0,
+    found: Candidates | None = None,
     **settings: Any,
 ) -> Filled:
     """Draws from the prior given the known voxels; the estimate is the draw nearest to the others in each voxel.
 
     With ``reach > 0`` every draw is snapped to the measured crystals within ``reach`` voxels (`orientation.snapping`).
+    With ``found`` a warm start begins at the regularised shapes (`grain_posterior.regularised`), which gaps of any form
+    have, and not at the linear interpolation.
     """
     began = time.perf_counter()
     values = np.asarray(kind.encode(q))
-    fields = super_resolve(key, prior, values, known, **settings)
+    guess = None
+    if found is not None and settings.get("start") is not None:
+        guess = np.asarray(kind.encode(grain_posterior.regularised(found)))
+    fields = super_resolve(key, prior, values, known, guess=guess, **settings)
     distance = np.mean([np.asarray(kind.decode(field)[1]) for field in fields], axis=0)
     snapped = jnp.stack([snap(field, values, known, reach) for field in fields]) if reach > 0 else fields
     draws = np.stack([np.where(known[..., None], q, np.asarray(kind.decode(field)[0])) for field in snapped])
@@ -135,6 +141,14 @@ def fuse(
     quaternions[~known] = posterior.estimate()
     labels[~known] = np.take_along_axis(posterior.label, posterior.probability.argmax(axis=1)[:, None], axis=1)[:, 0]
     return Filled(quaternions, time.perf_counter() - began, posterior=posterior, level=model.level, labels=labels)
+
+
+def fuse_both(
+    found: Candidates, terms: Float[np.ndarray, "3 n k"], known: Bool[np.ndarray, "nx ny nz"], entry: Entry
+) -> dict[str, Filled]:
+    """`fuse` from shapes alone, and with the prior: the difference is what the prior contributes."""
+    alone = np.stack([*terms[:2], np.zeros_like(terms[2])])
+    return {SHAPES: fuse(found, alone, known, entry.shapes_alone), FUSED: fuse(found, terms, known, entry.with_prior)}
 
 
 def calibrate(cases: list["Case"], *, with_prior: bool) -> Calibrated:
@@ -161,7 +175,7 @@ class Case:
     """
 
     title: str
-    volume: str
+    source: str
     mask: str
     reference: OrientationVolume
     known: np.ndarray
@@ -223,8 +237,7 @@ def _score_posterior(
     scored, group = reference.mask[~known], reference.group
     chance, q = posterior.probability[scored], posterior.quaternions[scored]
     truth, estimate = reference.quaternions[~known][scored], posterior.estimate()[scored]
-    error = np.asarray(uncertainty.disorientation_map(truth, estimate, group))
-    inside = {level: error <= certainty.radius(chance, q, estimate, level, group) for level in (each.level, LEVEL)}
+    inside = {level: certainty.covered(truth, chance, q, estimate, level, group) for level in (each.level, LEVEL)}
     open_ = certainty.contested(chance, LEVEL)
     stated = np.ones(known.shape)
     stated[~known] = posterior.probability.max(axis=1)
@@ -248,8 +261,8 @@ def _score_posterior(
 def run(objects: experiment.Evaluation, workdir: Path) -> Results:
     """The evaluate task: every volume, every mask, every method, one table each and one report.
 
-    A case that is done is read back when the run is started again. The models of the candidate grains are fitted on the
-    other volumes with the same mask; with one volume alone, those kept beside the prior are used, if any.
+    A case that is done is read back when the run is started again. The models of the candidate grains are fitted on
+    volumes of other sources with the same mask; where there are none, those kept beside the prior are used, if any.
     """
     cases, tables = [], {}
     for number, (title, name, mask, known) in enumerate(objects.masks):
@@ -259,45 +272,45 @@ def run(objects: experiment.Evaluation, workdir: Path) -> Results:
         cases.append(case)
         tables[title] = rows
     for case in cases:
-        entry = _models([each for each in cases if each.mask == case.mask and each.volume != case.volume])
+        rows = tables[case.title]
+        entry = _models([each for each in cases if each.mask == case.mask and each.source != case.source])
         if entry is None and objects.calibration is not None:
             entry = objects.calibration.nearest(case.found.gap)
         if entry is not None:
-            alone = np.where(np.arange(3)[:, None, None] == 2, 0.0, case.terms)
-            filled = {SHAPES: fuse(case.found, alone, case.known, entry.shapes_alone)}
-            filled[FUSED] = fuse(case.found, case.terms, case.known, entry.with_prior)
-            tables[case.title] |= score(case.reference, case.known, filled)
-        print(text_table(case.title, tables[case.title]), flush=True)
+            rows |= score(case.reference, case.known, fuse_both(case.found, case.terms, case.known, entry))
+        print(text_table(case.title, rows), flush=True)
     files = [write_json(workdir / "metrics.json", tables)]
-    if len({case.volume for case in cases}) > 1:
+    if len({case.source for case in cases}) > 1:
         files.append(_write_calibration(workdir, objects, cases))
-    files = [_write_report(objects, workdir, tables), *files]
+    files = [*_write_report(objects, workdir, tables), *files]
     return Results("\n\n".join(text_table(*item) for item in tables.items()), files)
 
 
 def _case(
     objects: experiment.Evaluation, stem: Path, title: str, name: str, mask: str, known: np.ndarray
 ) -> tuple[Case, dict[str, dict[str, Any]]]:
-    reference, kind = objects.volumes[name], objects.kind
+    reference, kind, source = objects.volumes[name], objects.kind, objects.sources[name]
     record, arrays = stem.with_suffix(".json"), stem.with_suffix(".npz")
     if record.exists():
         with np.load(arrays) as stored:
             found = Candidates(
                 stored["label"], stored["source"], stored["score"], stored["filled"], float(stored["gap"])
             )
-            return Case(title, name, mask, reference, known, found, stored["terms"]), json.loads(record.read_text())
+            return Case(title, source, mask, reference, known, found, stored["terms"]), json.loads(record.read_text())
     q = reference.quaternions
     filled = baselines(q, known, kind, objects.reach)
+    found = candidates(q, known, kind.group, spacing=reference.spacing)
+    begin = found if objects.from_shapes else None
     for label, settings in objects.settings.items():
-        filled[label] = fill_with_prior(jax.random.key(objects.seed), objects.prior, kind, q, known, **settings)
+        key = jax.random.key(objects.seed)
+        filled[label] = fill_with_prior(key, objects.prior, kind, q, known, found=begin, **settings)
     drawn = next(filled[label].fields for label in objects.settings)
-    found = candidates(q, known, kind.group)
     terms = grain_posterior.features(found, ~known, drawn, kind.group)
     rows = score(reference, known, filled)
     with replacing(arrays) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, terms=terms, **dataclasses.asdict(found))
     write_json(record, rows)  # last: its presence says that the case is done
-    return Case(title, name, mask, reference, known, found, terms), rows
+    return Case(title, source, mask, reference, known, found, terms), rows
 
 
 def _models(others: list[Case]) -> Entry | None:
@@ -331,35 +344,41 @@ UNCERTAINTY_COLUMNS = (
     Column("boundary_displacement_true_voxels", "and has (voxels)", best=None),
 )
 
+CONTESTED = (
+    "Contested: the best candidate grain is less probable than 90 %, so that an interval says more than one grain. "
+    "Models and levels were fitted on the other volumes."
+)
 
-def _write_report(objects: experiment.Evaluation, workdir: Path, tables: dict[str, dict[str, dict[str, Any]]]) -> Path:
+
+def _write_report(
+    objects: experiment.Evaluation, workdir: Path, tables: dict[str, dict[str, dict[str, Any]]]
+) -> list[Path]:
     mean = {
         title: {name: row["mean_disorientation_deg"] for name, row in rows.items()} for title, rows in tables.items()
     }
     label = "mean disorientation on missing voxels (°)"
-    overview = [("Every task, every method.", ablation.bars(mean, ylabel=label))]
+    overview = [("Every task, every method (Fig. 9 of the paper).", ablation.bars(mean, ylabel=label))]
+    files = [canvas.save(overview[0][1], workdir / "masks.png")]
     if len(objects.thetas) > 1:
-        for title, values in mean.items():
+        for number, (title, values) in enumerate(mean.items()):
             drawn = {name: [values[each] for each in labels] for name, labels in objects.families.items()}
             rest = {name: value for name, value in values.items() if name not in objects.settings}
             drawing = ablation.curves(objects.thetas, drawn, xlabel="theta", ylabel=label, levels=rest, title=title)
             overview.append(("Share theta of the steps that are conditioned (Fig. 8 of the paper).", drawing))
+            files.append(canvas.save(drawing, workdir / f"theta_{number:02d}.png"))
     sections = [Section("Overview", figures=overview)]
     for title, rows in tables.items():
         sections.append(Section(title, table=Table(COLUMNS, rows)))
         stated = {name: row for name, row in rows.items() if "spread_deg" in row}
         if stated:
-            note = (
-                "Contested: the best candidate grain is less probable than 90 %, so that an interval says more than "
-                "one grain. Models and levels were fitted on the other volumes."
-            )
-            sections.append(Section(f"Uncertainty: {title}", table=Table(UNCERTAINTY_COLUMNS, stated, note=note)))
-    return report.write(
+            sections.append(Section(f"Uncertainty: {title}", table=Table(UNCERTAINTY_COLUMNS, stated, note=CONTESTED)))
+    page = report.write(
         workdir / "report.html",
         title="Reconstruction of measured volumes",
         summary=f"Errors on missing voxels only. Prior: {objects.prior_name}.",
         sections=sections,
     )
+    return [page, *files]
 
 
 def text_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> str:

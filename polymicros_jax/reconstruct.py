@@ -52,6 +52,7 @@ def super_resolve(
     churn: Churn | None = EDM_CHURN,
     tile: int | None = None,
     overlap: int | None = None,
+    guess: Float[ArrayLike, "nx ny nz h"] | None = None,
 ) -> Float[Array, "draws nx ny nz h"]:
     """Draws fields that agree with the known voxels.
 
@@ -71,9 +72,9 @@ def super_resolve(
       known: True where ``field`` is measured.
       draws: independent draws, one after the other in memory.
       steps: steps N of the whole schedule; a warm start takes only those from its level on.
-      start: noise level, in units of the channels, at which the draw starts from the linear interpolation of the known
-        voxels (first level of the schedule at or below). None starts from pure noise. At or below the last level above
-        zero nothing is left to refine and the interpolation itself comes back.
+      start: noise level, in units of the channels, at which the draw starts from ``guess`` (first level of the schedule
+        at or below). None starts from pure noise. At or below the last level above zero nothing is left to refine and
+        the guess itself comes back.
       theta: share of the steps taken that are conditioned, for ``"project"`` and ``"renoise"``.
       repeats: for ``"replace"``.
       strength: for ``"guide"``.
@@ -81,13 +82,14 @@ def super_resolve(
       tile: side of the tiles the denoiser is evaluated in, a multiple of the network's stride; None for the whole
         field.
       overlap: voxels shared by neighbouring tiles; default a quarter of the tile.
+      guess: what a warm start refines, read at unknown voxels; by default the linear interpolation of the known ones.
 
     Returns:
       ``(draws, nx, ny, nz, h)``. Grids that are no multiple of the network's stride are padded and cropped again.
 
     Raises:
-      ValueError: an unknown method; nothing known; everything known; known voxels that are not finite; a field whose
-        channels are not the prior's; a theta, start or number of draws out of range.
+      ValueError: an unknown method; nothing known; everything known; known voxels or a guess that are not finite; a
+        field whose channels are not the prior's; a theta, start or number of draws out of range; a guess without start.
       FloatingPointError: a draw that is not finite, with the seed.
     """
     values, mask = _checked_field(prior, field, known)
@@ -96,7 +98,7 @@ def super_resolve(
         raise ValueError(f"method = {method!r}: accepted are {', '.join(METHODS)}")
     if not 0.0 <= theta <= 1.0:
         raise ValueError(f"theta = {theta}: a share of the steps, accepted is 0 to 1")
-    init = linear(values, mask) if start is not None else np.where(mask[..., None], values, 0.0).astype(values.dtype)
+    init = _initial(values, mask, start, guess)
     skip = _first_level(steps, start)
     if skip == steps:
         return jnp.broadcast_to(jnp.asarray(init)[None], (draws, *init.shape))
@@ -114,7 +116,8 @@ def super_resolve(
         jnp.asarray(strength, jnp.float32),
         steps=steps,
         skip=skip,
-        last_free=min(max(round(absolute * steps), 1), steps - 1),
+        # Static, so that only the method that needs it is compiled anew for another theta.
+        last_free=min(max(round(absolute * steps), 1), steps - 1) if method == "renoise" else 1,
         method=method,
         repeats=repeats if method == "replace" else 1,
         churn=churn,
@@ -283,6 +286,20 @@ def _first_level(steps: int, start: float | None) -> int:
     if start is None:
         return 0
     return int(np.argmax(np.asarray(karras(steps)) <= start))
+
+
+def _initial(values: np.ndarray, mask: np.ndarray, start: float | None, guess: ArrayLike | None) -> np.ndarray:
+    """The field a draw starts from; at a start from pure noise only its shape and type count."""
+    if start is None:
+        if guess is not None:
+            raise ValueError("guess: needs a start, the noise level at which the draw leaves it")
+        return np.where(mask[..., None], values, 0.0).astype(values.dtype)
+    if guess is None:
+        return linear(values, mask)
+    init = np.where(mask[..., None], values, np.asarray(guess)).astype(values.dtype)
+    if not np.isfinite(init).all():
+        raise ValueError("guess: holds values that are not finite at unknown voxels")
+    return init
 
 
 def _check_numbers(draws: int, steps: int, start: float | None) -> None:

@@ -10,8 +10,20 @@ import numpy as np
 from polymicros_jax import experiment
 from polymicros_jax.data import export
 from polymicros_jax.data.volume import OrientationVolume
-from polymicros_jax.evaluate import COLUMNS, PRIOR, Filled, baselines, fill_with_prior, score, text_table
-from polymicros_jax.orientation import ipf, uncertainty
+from polymicros_jax.evaluate import (
+    COLUMNS,
+    FUSED,
+    PRIOR,
+    Filled,
+    baselines,
+    fill_with_prior,
+    fuse_both,
+    score,
+    text_table,
+)
+from polymicros_jax.orientation import grain_posterior, ipf, uncertainty
+from polymicros_jax.orientation import posterior_uncertainty as certainty
+from polymicros_jax.orientation.candidates import candidates
 from polymicros_jax.results import Results, write_json
 from polymicros_jax.viz import canvas, cubes, ipf_key, report, slices
 from polymicros_jax.viz.report import Section, Table
@@ -23,14 +35,21 @@ def run(objects: experiment.Reconstruction, workdir: Path) -> Results:
     reference, known, kind = objects.reference, objects.known, objects.kind
     q = reference.quaternions
     filled = baselines(q, known, kind, objects.settings["reach"])
-    result = fill_with_prior(jax.random.key(objects.seed), objects.prior, kind, q, known, **objects.settings)
-    assert result.draws is not None
-    filled[PRIOR] = result
+    found = candidates(q, known, kind.group, spacing=reference.spacing)
+    begin = found if objects.from_shapes else None
+    drawn = fill_with_prior(
+        jax.random.key(objects.seed), objects.prior, kind, q, known, found=begin, **objects.settings
+    )
+    filled[PRIOR] = drawn
+    if objects.calibration is not None:
+        terms = grain_posterior.features(found, ~known, drawn.fields, kind.group)
+        filled |= fuse_both(found, terms, known, objects.calibration.nearest(found.gap))
+    result = filled.get(FUSED, drawn)
     rows = score(reference, known, filled) if objects.scored else {}
-    spread = np.asarray(uncertainty.spread_map(result.draws, reference.group))
+    spread = _spread(result, known, kind.group)
     files = [
         write_json(workdir / "metrics.json", {"on": "missing voxels only", "methods": rows}),
-        *_write_volume(workdir, objects, result, spread),
+        *_write_volume(workdir, objects, result, drawn, spread),
     ]
     files = [*_write_report(workdir, objects, filled, rows, spread), *files]
     title = f"{objects.title}: missing voxels only"
@@ -43,14 +62,32 @@ def _error_map(reference: OrientationVolume, known: np.ndarray, each: Filled) ->
     return np.where(known, 0.0, np.where(reference.mask, error, np.nan)).astype(np.float32)
 
 
-def _write_volume(workdir: Path, objects: experiment.Reconstruction, result: Filled, spread: np.ndarray) -> list[Path]:
+def _spread(result: Filled, known: np.ndarray, group: str) -> np.ndarray:
+    """Degrees by which two draws differ: of the whole distribution where there is one, else of the draws made."""
+    if result.posterior is None:
+        assert result.draws is not None
+        return np.asarray(uncertainty.spread_map(result.draws, group))
+    spread = np.zeros(known.shape, np.float32)
+    spread[~known] = np.asarray(certainty.spread(result.posterior.probability, result.posterior.quaternions, group))
+    return spread
+
+
+def _write_volume(
+    workdir: Path, objects: experiment.Reconstruction, result: Filled, drawn: Filled, spread: np.ndarray
+) -> list[Path]:
     reference, known = objects.reference, objects.known
-    assert result.distance is not None
+    assert drawn.distance is not None
     fields = {
         "known": known,
         "spread_deg": spread.astype(np.float32),
-        "distance_to_manifold": result.distance.astype(np.float32),
+        "distance_to_manifold": drawn.distance.astype(np.float32),
     }
+    if result.posterior is not None:
+        chance, q, estimate = result.posterior.probability, result.posterior.quaternions, result.posterior.estimate()
+        # Confidence that the grain is the right one, and the radius of the recalibrated 90 % interval.
+        fields |= {"confidence": np.ones(known.shape, np.float32), "interval_deg": np.zeros(known.shape, np.float32)}
+        fields["confidence"][~known] = chance.max(axis=1)
+        fields["interval_deg"][~known] = certainty.radius(chance, q, estimate, result.level, reference.group)
     volume = dataclasses.replace(
         reference,
         quaternions=result.quaternions,
@@ -125,8 +162,8 @@ def _write_report(
         )
     sections.append(
         Section(
-            "Spread of the draws",
-            f"Mean disorientation between {objects.settings['draws']} draws; large where the prior does not know.",
+            "Spread",
+            "Mean disorientation between two draws; large where the reconstruction does not know.",
             figures=[
                 (
                     f"Spread in degrees, section normal to {'xyz'[normals[0]]}.",
@@ -176,7 +213,8 @@ def _summary(rows: dict[str, dict], known: np.ndarray) -> str:
         return share + " There is no reference to score against."
     mean = {name: row["mean_disorientation_deg"] for name, row in rows.items()}
     best = min(mean, key=lambda name: mean[name])
+    chosen = FUSED if FUSED in mean else PRIOR
     return (
-        f"{share} The diffusion prior is off by {mean[PRIOR]:.2f} degrees on average, copying the nearest known voxel "
-        f"by {mean['nearest slice']:.2f}. The best of the methods shown is: {best}."
+        f"{share} The reconstruction ({chosen}) is off by {mean[chosen]:.2f} degrees on average, copying the nearest "
+        f"known voxel by {mean['nearest slice']:.2f}. The best of the methods shown is: {best}."
     )

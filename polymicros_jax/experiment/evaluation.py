@@ -12,7 +12,7 @@ from polymicros_jax.data import export, repair
 from polymicros_jax.data.ebsd.frames import FRAMES
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.experiment.inputs import invertible_prior, representation, require_group, volume
-from polymicros_jax.experiment.masking import describe, known_voxels
+from polymicros_jax.experiment.masking import describe, from_shapes, known_voxels
 from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.training.calibration import Calibration, load_calibration
 from polymicros_jax.training.prior import Prior
@@ -31,6 +31,8 @@ class Evaluation:
       thetas: values of theta, as in ``settings``.
       families: labels by method without its theta, in the order of ``thetas``.
       calibration: kept beside the prior; None where it has none.
+      from_shapes: whether warm starts begin at interpolated shapes, and not at linear interpolation.
+      sources: what each volume was read from: models for one are fitted on volumes of other sources.
     """
 
     seed: int
@@ -44,6 +46,8 @@ class Evaluation:
     thetas: tuple[float, ...]
     families: dict[str, list[str]]
     calibration: Calibration | None
+    from_shapes: bool
+    sources: dict[str, str]
 
 
 def evaluation(config: ConfigDict) -> Evaluation:
@@ -57,7 +61,8 @@ def evaluation(config: ConfigDict) -> Evaluation:
     prior = invertible_prior(config, section.prior)
     if not section.volumes:
         raise ConfigError("evaluate.volumes: found none, accepted is at least one")
-    volumes = {each.source: volume(each, "evaluate.volumes") for each in section.volumes}
+    volumes = {_name(each): volume(each, "evaluate.volumes") for each in section.volumes}
+    sources = {_name(each): each.source for each in section.volumes}
     sections = [mask("slices", axis=section.axis, every=factor) for factor in section.factors]
     sections += list(section.masks)
     if not sections:
@@ -103,7 +108,14 @@ def evaluation(config: ConfigDict) -> Evaluation:
         tuple(section.thetas),
         families,
         load_calibration(section.prior),
+        from_shapes(section.initial, "evaluate.initial"),
+        sources,
     )
+
+
+def _name(section: ConfigDict) -> str:
+    """A volume in words: the same file may be taken at several resolutions."""
+    return section.source if section.every == 1 else f"{section.source}, every {section.every} voxels"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The voxels a reconstruction is given, from a mask section of a config."""
+"""What a reconstruction is given: its known voxels, from a mask section of a config, and where it starts."""
 
 import re
 from collections.abc import Callable
@@ -21,6 +21,7 @@ def known_voxels(section: ConfigDict, reference: OrientationVolume, seed: int, n
 
     Raises:
       ConfigError: an unknown kind, or a mask that makes filling meaningless; the message says why.
+      DataError: settings that do not fit the volume.
     """
     kinds = re.split(r"\s*([&|])\s*", section.kind.strip())
     select: dict[str, Callable[[], np.ndarray]] = {
@@ -35,13 +36,24 @@ def known_voxels(section: ConfigDict, reference: OrientationVolume, seed: int, n
     for kind in kinds[::2]:
         if kind not in select:
             raise ConfigError(f"{name}.kind: found {kind!r}, accepted are {', '.join(select)}, joined with & or |")
+    known = select[kinds[0]]()
+    for sign, kind in zip(kinds[1::2], kinds[2::2], strict=True):
+        known = known & select[kind]() if sign == "&" else known | select[kind]()
     try:
-        known = select[kinds[0]]()
-        for sign, kind in zip(kinds[1::2], kinds[2::2], strict=True):
-            known = known & select[kind]() if sign == "&" else known | select[kind]()
         return masks.require_meaning(known, reference.mask, unequal="sections" in kinds)
     except DataError as error:
         raise ConfigError(f"{name}: {error}") from error
+
+
+def from_shapes(initial: str, name: str) -> bool:
+    """Whether warm starts begin at interpolated shapes.
+
+    Raises:
+      ConfigError: neither of the two.
+    """
+    if initial not in ("shapes", "linear"):
+        raise ConfigError(f"{name}: found {initial!r}, accepted are shapes, linear")
+    return initial == "shapes"
 
 
 def describe(section: ConfigDict) -> str:

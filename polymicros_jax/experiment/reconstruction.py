@@ -10,7 +10,7 @@ from polymicros_jax.config import ConfigError
 from polymicros_jax.data import masks
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.experiment.inputs import invertible_prior, representation, require_group, volume
-from polymicros_jax.experiment.masking import known_voxels
+from polymicros_jax.experiment.masking import from_shapes, known_voxels
 from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.training.calibration import Calibration, load_calibration
 from polymicros_jax.training.prior import Prior
@@ -26,6 +26,7 @@ class Reconstruction:
       known: voxels the reconstruction is given.
       stacking: axis along which whole sections are missing, if so.
       calibration: of the prior; None where it has none.
+      from_shapes: whether a warm start begins at interpolated shapes, and not at linear interpolation.
       scored: whether the reference knows missing voxels.
       settings: keyword arguments of `evaluate.fill_with_prior`.
     """
@@ -40,6 +41,7 @@ class Reconstruction:
     scored: bool
     settings: dict[str, Any]
     calibration: Calibration | None
+    from_shapes: bool
 
 
 def reconstruction(config: ConfigDict) -> Reconstruction:
@@ -76,6 +78,7 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
             "reach": section.snap,
         },
         calibration=load_calibration(section.prior),
+        from_shapes=from_shapes(section.initial, "super_resolve.initial"),
     )
 
 

@@ -82,6 +82,12 @@ def features(
     return np.stack([np.where(np.isfinite(score), relative, -np.inf), margins, opinion])
 
 
+def regularised(candidates: Candidates) -> Float[np.ndarray, "nx ny nz 4"]:
+    """Every voxel's candidate of largest averaged margin: interpolated shapes with straightened boundaries."""
+    best = averaged_margins(candidates).argmax(axis=-1)[..., None]
+    return candidates.filled.reshape(-1, 4)[np.take_along_axis(candidates.source, best, axis=-1)[..., 0]]
+
+
 def averaged_margins(candidates: Candidates) -> Float[np.ndarray, "nx ny nz k"]:
     """How far each candidate leads over the best other one, averaged over the neighbourhood.
 

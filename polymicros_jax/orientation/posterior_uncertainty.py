@@ -17,6 +17,9 @@ from polymicros_jax.types import ArrayLike
 FLOOR_DEG = 0.5
 """Angular resolution of the measurement: no interval is narrower."""
 
+ROUNDING_DEG = 0.05
+"""Disorientations closer than this count as equal: the arc cosine of single precision, well below `FLOOR_DEG`."""
+
 
 @partial(jax.jit, static_argnames="group")
 def _distances(q: Float[ArrayLike, "n k 4"], centre: Float[ArrayLike, "n 4"], group: str) -> Float[Array, "n k"]:
@@ -83,6 +86,21 @@ def radius(
     return np.maximum(found, floor_deg)
 
 
+def covered(
+    reference_q: Float[ArrayLike, "n 4"],
+    probability: Float[ArrayLike, "n k"],
+    q: Float[ArrayLike, "n k 4"],
+    estimate: Float[ArrayLike, "n 4"],
+    level: float = 0.9,
+    group: str = "432",
+    *,
+    floor_deg: float = FLOOR_DEG,
+) -> Bool[np.ndarray, "n"]:
+    """Whether the truth lies in the ball of `radius`."""
+    error = np.rad2deg(np.asarray(disorientation(reference_q, estimate, group)))
+    return error <= radius(probability, q, estimate, level, group, floor_deg=floor_deg) + ROUNDING_DEG
+
+
 def level_for(
     reference_q: Float[ArrayLike, "n 4"],
     probability: Float[ArrayLike, "n k"],
@@ -105,7 +123,7 @@ def level_for(
         raise ValueError("probability: no voxel to calibrate on")
     distance = np.asarray(_distances(q, estimate, group))
     error = np.rad2deg(np.asarray(disorientation(reference_q, estimate, group)))
-    inside = distance < np.where(error > floor_deg, error, 0.0)[:, None] - 1e-3
+    inside = distance < np.where(error > floor_deg, error, 0.0)[:, None] - ROUNDING_DEG
     needed = np.sum(np.asarray(probability, np.float64) * inside, axis=1)
     return float(np.clip(np.quantile(needed, wanted, method="higher") + 1e-6, 1e-6, 1.0 - 1e-6))
 

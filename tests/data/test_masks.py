@@ -87,6 +87,72 @@ def test_orthogonal_slices():
     assert mask.sum() == 7 * 9 + 6 * 9 + 6 * 7 - (6 + 7 + 9) + 1
 
 
+def test_sections_at_stated_positions():
+    mask = masks.sections_at(SHAPE, "y", (0, 2, 6))
+    assert np.flatnonzero(mask.all(axis=(0, 2))).tolist() == [0, 2, 6]
+    assert mask.sum() == 3 * 6 * 9
+
+
+@pytest.mark.parametrize(
+    ("positions", "reason"),
+    [((), r"found \(\), accepted are numbers from 0 to 6"), ((0, 7), "0 to 6"), ((-1, 2), "0 to 6"), ((2, 2), "rise")],
+)
+def test_positions_that_are_refused(positions, reason):
+    with pytest.raises(DataError, match=reason):
+        masks.sections_at(SHAPE, "y", positions)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_gaps_cluster_at_boundaries(share):
+    shape = (30, 31, 32)
+    observed = np.random.default_rng(0).random(shape) < 0.95
+    boundaries = np.zeros(shape, bool)
+    boundaries[14:16] = True
+    known = masks.scattered_gaps(observed, boundaries, share, seed=3)
+    assert not (known & ~observed).any()
+    lost = observed & ~known
+    # A quantile: exact but for one voxel.
+    assert abs(int(lost.sum()) - share * observed.sum()) <= 1
+    np.testing.assert_array_equal(known, masks.scattered_gaps(observed, boundaries, share, seed=3))
+    # Gaussian noise raised by a standard deviation: at 5 % lost, 26 % of the boundary is; fields of few independent
+    # clusters scatter, so a factor of two is asked for, and of a neighbour's fate a factor of three.
+    assert lost[boundaries].mean() > 2 * lost[~boundaries].mean()
+    beside = (lost[1:] & lost[:-1]).mean()
+    assert beside > (3 if share < 0.1 else 1.5) * lost.mean() ** 2
+    flat = masks.scattered_gaps(observed, np.zeros(shape, bool), share, seed=3)
+    assert (observed & ~flat)[boundaries].mean() < 2 * share + 0.05
+
+
+@pytest.mark.parametrize(("share", "size", "reason"), [(0.0, 1.5, "share"), (1.0, 1.5, "share"), (0.1, 0.0, "size")])
+def test_gaps_that_are_refused(share, size, reason):
+    with pytest.raises(DataError, match=f"{reason}: found"):
+        masks.scattered_gaps(np.ones(SHAPE, bool), np.zeros(SHAPE, bool), share, 0, size)
+
+
+def test_tasks_without_meaning_are_refused_with_the_reason():
+    everything, nothing = np.ones(SHAPE, bool), np.zeros(SHAPE, bool)
+    half = masks.every_slice(SHAPE, "x", 2)
+    with pytest.raises(DataError, match="keeps no observed voxel"):
+        masks.require_meaning(half, ~half)
+    with pytest.raises(DataError, match="keeps no observed voxel"):
+        masks.require_meaning(nothing, everything)
+    with pytest.raises(DataError, match="keeps every voxel"):
+        masks.require_meaning(everything, everything)
+    np.testing.assert_array_equal(masks.require_meaning(everything, half), half)
+    np.testing.assert_array_equal(masks.require_meaning(half, everything), half)
+
+
+def test_sections_of_different_distance_must_be_meant():
+    observed = np.ones(SHAPE, bool)
+    uneven = masks.sections_at(SHAPE, "z", (0, 2, 6))
+    with pytest.raises(DataError, match="sections along z lie 2, 4 voxels apart"):
+        masks.require_meaning(uneven, observed)
+    np.testing.assert_array_equal(masks.require_meaning(uneven, observed, unequal=True), uneven)
+    # Sections in two directions, a box and scattered voxels have no such distance.
+    scattered = masks.random_voxels(SHAPE, 0.5, 0) | masks.orthogonal_slices(SHAPE)
+    np.testing.assert_array_equal(masks.require_meaning(scattered, observed), scattered)
+
+
 @pytest.fixture
 def stack():
     rng = np.random.default_rng(0)

@@ -1,0 +1,103 @@
+"""Candidate grains: the shape interpolation's own choice first, distances as brute force finds them."""
+
+import jax
+import numpy as np
+import pytest
+
+from polymicros_jax.orientation import quaternion
+from polymicros_jax.orientation.candidates import EMPTY, Candidates, candidates
+from polymicros_jax.orientation.interpolation import shape_based
+
+CRYSTALS = np.asarray(quaternion.random(jax.random.key(5), (6,)))
+
+
+def _tilted(shape: tuple[int, int, int], axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two grains that meet in a tilted plane, every fourth section along `axis` known."""
+    along, other = np.indices(shape)[axis], np.indices(shape)[(axis + 1) % 3]
+    labels = (other + 0.6 * along > 0.7 * shape[(axis + 1) % 3]).astype(int)
+    known = np.zeros(shape, bool)
+    np.moveaxis(known, axis, 0)[::4] = True
+    return labels, known
+
+
+def _brought(found: Candidates) -> np.ndarray:
+    return found.filled.reshape(-1, 4)[found.source]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_best_candidate_is_the_shape_interpolation(axis: int) -> None:
+    labels, known = _tilted((13, 12, 13) if axis != 1 else (12, 13, 12), axis)
+    q = CRYSTALS[labels]
+    found = candidates(q, known)
+    assert found.gap == 4.0
+    hidden = np.where(known[..., None], q, CRYSTALS[5])
+    np.testing.assert_array_equal(candidates(hidden, known).label, found.label)
+    # Equal scores of two grains go to one in one code and to the other in the other: leave ties out.
+    clear = found.score[..., 0] - found.score[..., 1] > 1e-6
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(_brought(found)[..., 0, :][clear], shape_based(q, known)[clear])
+    # Two grains, two candidates, in every voxel; the others are empty.
+    assert (np.sort(found.label[..., :2], axis=-1) == [0, 1]).all()
+    assert (found.label[..., 2:] == EMPTY).all()
+    assert np.isneginf(found.score[..., 2:]).all()
+    # Each brings its own grain's orientation.
+    own = np.array([CRYSTALS[labels[known & (found.label[..., 0] == number)][0]] for number in (0, 1)])
+    np.testing.assert_array_equal(_brought(found)[..., :2, :], own[found.label[..., :2]])
+
+
+def test_scores_shrink_with_the_gap() -> None:
+    """The plane x = 8 between sections: signed distances differ by twice the distance to it, counted in gaps."""
+    q = CRYSTALS[(np.indices((16, 4, 9))[0] >= 8).astype(int)]
+    for step in (2, 4, 8):
+        known = np.zeros(q.shape[:3], bool)
+        known[..., ::step] = True
+        found = candidates(q, known, count=2)
+        lead = (found.score[..., 0] - found.score[..., 1]) * step
+        np.testing.assert_allclose(lead, np.broadcast_to(np.abs(np.arange(16) - 7.5)[:, None, None] * 2, lead.shape))
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 2.0, 3.0)])
+def test_around_gaps_the_score_is_the_distance_to_the_grain(spacing: tuple[float, float, float]) -> None:
+    shape = (9, 8, 7)
+    rng = np.random.default_rng(0)
+    centres = rng.random((5, 3)) * shape
+    grid = np.moveaxis(np.indices(shape), 0, -1)
+    labels = np.square(grid[..., None, :] - centres).sum(-1).argmin(-1)
+    known = rng.random(shape) < 0.4
+    q = CRYSTALS[labels]
+    found = candidates(q, known, count=4, spacing=spacing)
+    assert (np.diff(found.score[..., :2], axis=-1) <= 0).all()
+    step = np.array(spacing) / min(spacing)
+    places = grid[known]
+    checked = 0
+    for index in np.ndindex(shape):
+        distance = np.sqrt(np.square((places - index) * step).sum(-1))
+        for slot in range(4):
+            if found.label[index][slot] == EMPTY:
+                continue
+            source = np.unravel_index(found.source[index][slot], shape)
+            apart = np.sqrt(np.square((np.array(source) - index) * step).sum())
+            assert found.score[index][slot] * found.gap == pytest.approx(-apart, abs=1e-5)
+            # The nearest of all known voxels leads, and no voxel of the grain is nearer than the one it brings.
+            same = (found.filled[known] == found.filled[source]).all(-1)
+            assert known[source]
+            assert slot > 0 or apart == pytest.approx(distance.min())
+            checked += int(apart <= distance[same].min() + 1e-9)
+    # Pieces of one crystal that are not connected are different grains: a few voxels name the further piece as well.
+    assert checked > 0.8 * (found.label != EMPTY).sum()
+
+
+def test_labels_of_a_voxel_are_different() -> None:
+    labels, known = _tilted((12, 12, 13), 2)
+    rng = np.random.default_rng(2)
+    found = candidates(CRYSTALS[(labels + rng.integers(0, 3, labels.shape)) % 6], known)
+    ordered = np.sort(found.label, axis=-1)
+    assert not ((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] != EMPTY)).any()
+    used = np.where(np.isfinite(found.score), found.score, -1e9)
+    assert (np.diff(used, axis=-1) <= 0).all()
+
+
+@pytest.mark.parametrize(("value", "reason"), [(False, "no voxel is True"), (True, "every voxel is True")])
+def test_meaningless_masks(value: bool, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        candidates(CRYSTALS[np.zeros((4, 4, 4), int)], np.full((4, 4, 4), value))
