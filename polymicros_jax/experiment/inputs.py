@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from polymicros_jax.config import ConfigError
-from polymicros_jax.data import ebsd, repair, samples
+from polymicros_jax.data import ebsd, repair, samples, simulated
 from polymicros_jax.data.patches import (
     MemoryFields,
 )
@@ -30,10 +30,14 @@ def volume(section: ConfigDict, name: str) -> OrientationVolume:
     """Reads, cuts and thins the volume of a section made by `config.volume`; ``name`` is the section's, for errors."""
     source = section.source
     if not source:
-        raise ConfigError(f"{name}.source: found nothing, accepted is a bundled sample or the path of a file")
+        raise ConfigError(
+            f"{name}.source: found nothing, accepted is a bundled sample, simulated/..., or the path of a file"
+        )
     sample, _, split = source.partition("/")
     if sample in samples.names() and not Path(source).exists():
         whole = samples.load(sample, split or "all")
+    elif source.startswith(simulated.PREFIX):
+        whole = simulated.load(source)
     else:
         whole = ebsd.read(source, section.frame or None, slice_spacing=section.slice_spacing or None)
     stop = tuple(b or n for b, n in zip(section.stop, whole.shape, strict=True))
