@@ -4,9 +4,13 @@
 set -euo pipefail
 workers=$1 config=$2 folder=$3
 shift 3
+processes=()
 for ((worker = 0; worker < workers; worker++)); do
-  python -m polymicros_jax.main --config="$config" --workdir="$folder/worker_$worker" \
+  "${PYTHON:-python}" -m polymicros_jax.main --config="$config" --workdir="$folder/worker_${worker}_of_$workers" \
     --config.generate.directory="$folder/dataset" \
     --config.generate.workers="$workers" --config.generate.worker="$worker" "$@" &
+  processes+=($!)
 done
-wait
+failed=0
+for process in "${processes[@]}"; do wait "$process" || failed=1; done
+exit "$failed"

@@ -23,6 +23,7 @@ from polymicros_jax.data import store as stores
 from polymicros_jax.data.dataset_card import write_card
 from polymicros_jax.data.feasibility import Limits, check
 from polymicros_jax.data.sampling_plan import Plan, ingredients, share
+from polymicros_jax.data.throughput import write_timing
 from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn
 from polymicros_jax.local_global import compiled_lgd
 from polymicros_jax.models import unet3d
@@ -102,6 +103,8 @@ def generate(
     dtype: str = "float32",
     worker: int = 0,
     workers: int = 1,
+    indices: range | None = None,
+    card: bool = True,
 ) -> Summary:
     """Makes this worker's share of a dataset; samples that are complete are skipped, so a second call resumes.
 
@@ -126,9 +129,11 @@ def generate(
       dtype: of the store.
       worker: number of this worker.
       workers: number of workers; each makes a contiguous range of samples, and none needs to know of the others.
+      indices: the samples to make, in place of the share of a worker; an empty range only opens the dataset.
+      card: whether to write the card from the data at the end; of many short calls the last is enough.
 
     Returns:
-      What was done. The folder's README.md and dataset.json are rewritten from the data.
+      What was done. The folder's README.md, dataset.json and throughput.json are rewritten from the data.
 
     Raises:
       ValueError: arguments that do not fit together.
@@ -139,7 +144,7 @@ def generate(
     limits = Limits() if limits is None else limits
     name, channels = _one_representation(priors, shape, steps, skip, attempts)
     plan = Plan(seed=seed, covariances=covariances, models=len(priors), repeats=repeats)
-    mine = share(plan.samples, worker, workers)
+    mine = _mine(plan.samples, worker, workers, indices)
     box = _bounds(bounds, name)
     locals_ = _local_models(priors, channels, origins or {}, means or {}, sources or {})
     parameters, report = design(seed, covariances, mixtures=mixtures, channels=channels, bounds=box)
@@ -162,11 +167,13 @@ def generate(
 
     done, refused = set(stores.completed(store, mine)), set(stores.refused(store, mine))
     found, made, rejected, in_a_row = len(done), 0, 0, 0
+    times: list[float] = []
     progress = Progress("generate", len(mine), start=len(done | refused))
     began = time.perf_counter()
     for index in mine:
         if index in done or index in refused:
             continue
+        started = time.perf_counter()
         parts = ingredients(plan, index)
         local = locals_[parts.model]
         mosm = jax.tree.map(lambda leaf, row=parts.covariance: leaf[row], parameters)
@@ -209,10 +216,13 @@ def generate(
             )
             made += 1
             in_a_row = 0
+        times.append(time.perf_counter() - started)
         progress.update(found + made + len(refused), rejected=str(rejected))
     progress.close()
     seconds = time.perf_counter() - began
-    write_card(store)
+    write_timing(store, times, jax.devices()[0].device_kind)
+    if card:
+        write_card(store)
     return Summary(store.directory, len(mine), made, found, rejected, len(refused), seconds)
 
 
@@ -220,6 +230,14 @@ def run(settings: Mapping[str, Any]) -> Results:
     """The generate task: makes this worker's share of the dataset."""
     summary = generate(**settings)
     return Results(summary.table(), [summary.directory / "README.md", summary.directory / "dataset.json"])
+
+
+def _mine(samples: int, worker: int, workers: int, indices: range | None) -> range:
+    if indices is None:
+        return share(samples, worker, workers)
+    if len(indices) and not 0 <= min(indices) <= max(indices) < samples:
+        raise ValueError(f"indices: found {indices}, accepted are samples 0 to {samples - 1}")
+    return indices
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,13 +3,7 @@
 import dataclasses
 import itertools
 import json
-import os
-import random
-import signal
-import subprocess
 import sys
-import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,39 +20,14 @@ from polymicros_jax.data.feasibility import Limits, Rejection, check
 from polymicros_jax.data.sampling_plan import Plan, ingredients, share
 from polymicros_jax.generation import Summary, generate, sample_key
 from polymicros_jax.local_global import compiled_lgd, draw
-from polymicros_jax.models import unet3d
 from polymicros_jax.orientation import quaternion, representation
 from polymicros_jax.spectral.mosm import sample_params
 from polymicros_jax.spectral.random_field import sample_mosm
-from polymicros_jax.training.prior import Prior
 
-NETWORK = unet3d.UNet3DConfig(channels=9, width=8, multipliers=(1,), patch=2, heads=1, head_width=8, blocks=1)
-SHAPE = (8, 8, 8)
-# Random weights make no crystals: every distance passes unless a test says otherwise.
-ARGUMENTS: dict[str, Any] = {
-    "shape": SHAPE,
-    "covariances": 3,
-    "repeats": 2,
-    "seed": 5,
-    "steps": 6,
-    "skip": 3,
-    "limits": Limits(distance=100.0),
-}
+sys.path.insert(0, str(Path(__file__).parent))
+from generation_worker import ARGUMENTS, SHAPE, random_prior, tiny_priors
+
 SAMPLES = 12
-
-
-def random_prior(seed: int, sigma_data: float, head: float = 0.1) -> Prior:
-    """Random weights, made without compiling anything; ``head`` scales the output."""
-    rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda key: unet3d.init(key, NETWORK), jax.random.key(0))
-    params = jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.standard_normal(leaf.shape), jnp.float32), shapes)
-    params["head"] = jax.tree.map(lambda leaf: head * leaf, params["head"])
-    return Prior(params, NETWORK, sigma_data, "gsh4")
-
-
-def tiny_priors() -> dict[str, Prior]:
-    """Two local models of one architecture and different scales."""
-    return {"coarse": random_prior(1, 0.5), "fine": random_prior(2, 0.35)}
 
 
 def volumes(directory: Path) -> np.ndarray:
@@ -375,43 +344,3 @@ def test_feasibility_tells_crystals_from_gaussian_fields() -> None:
     assert rejection is not None
     assert rejection.check == "distance_mean"
     assert measured["distance_mean"] > 0.6
-
-
-SCRIPT = textwrap.dedent(
-    """
-    import importlib.util, sys
-    specification = importlib.util.spec_from_file_location("tiny", sys.argv[1])
-    tiny = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(tiny)
-    tiny.generate(sys.argv[2], priors=tiny.tiny_priors(), **tiny.ARGUMENTS)
-    """
-)
-
-
-@pytest.mark.slow
-def test_a_killed_run_ends_as_an_unbroken_one(unbroken: tuple[Path, Summary, int], tmp_path: Path) -> None:
-    directory, *_ = unbroken
-    chance = random.Random(0)
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", SCRIPT, __file__, str(tmp_path)], env=dict(os.environ))
-
-    for wanted in (0, 2, 5):  # killed once so many records are there, a moment later
-        process = start()
-        deadline = time.monotonic() + 300
-        while len(list((tmp_path / "records").glob("[0-9]*.json"))) < wanted or not (tmp_path / "zarr.json").exists():
-            assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        time.sleep(0.05 * chance.random())
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if wanted == 0 and not (tmp_path / "fields" / "zarr.json").exists():
-            continue  # killed before the array was there: the next start must make it
-        store = stores.open(tmp_path)
-        assert wanted <= len(stores.completed(store))
-        for index in stores.completed(store):  # what can be read is right
-            np.testing.assert_array_equal(stores.read_volume(store, index), volumes(directory)[index])
-    assert start().wait() == 0
-    np.testing.assert_array_equal(volumes(tmp_path), volumes(directory))
-    assert records(tmp_path) == records(directory)

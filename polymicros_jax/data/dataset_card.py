@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from polymicros_jax.data import store as stores
+from polymicros_jax.data import throughput
 from polymicros_jax.data.atomic import replacing
+from polymicros_jax.data.simulated import PREFIX
 
 
 def describe(store: stores.Store) -> dict[str, Any]:
@@ -40,13 +42,26 @@ def describe(store: stores.Store) -> dict[str, Any]:
 
 
 def write_card(store: stores.Store) -> dict[str, Any]:
-    """Writes ``dataset.json`` and ``README.md`` into the folder of a dataset; returns what the former holds."""
-    content = describe(store)
-    with replacing(store.directory / "dataset.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-    with replacing(store.directory / "README.md") as temporary:
-        temporary.write_text(_page(content))
-    return content
+    """Writes ``dataset.json``, ``throughput.json`` and ``README.md`` into the folder of a dataset.
+
+    Of several workers that end together, one may write an account that another has overtaken. So each looks again
+    after it has written, and the last word is that of a worker that saw everything.
+
+    Returns:
+      What ``dataset.json`` holds.
+    """
+    while True:
+        content = describe(store)
+        rates = throughput.throughput(store)
+        with replacing(store.directory / "dataset.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+        with replacing(store.directory / "throughput.json") as temporary:
+            temporary.write_text(json.dumps(rates, indent=1) + "\n")
+        with replacing(store.directory / "README.md") as temporary:
+            temporary.write_text(_page(content, rates))
+        seen = (content["samples"]["complete"], content["samples"]["refused"])
+        if seen == (len(stores.completed(store)), len(stores.refused(store))):
+            return content
 
 
 def _summaries(checks: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -65,11 +80,16 @@ def _across(values: Sequence[Sequence[float]]) -> list[float] | None:
     return np.mean(np.array(values), axis=0).tolist() if values else None
 
 
-def _page(content: dict[str, Any]) -> str:
+def _label(source: str) -> str:
+    """What a model learnt from is measured unless its source says otherwise; the label travels with the data."""
+    return f"*simulated*: {source}" if PREFIX in source else source
+
+
+def _page(content: dict[str, Any], rates: list[dict[str, Any]]) -> str:
     settings, samples = content["settings"], content["samples"]
     nx, ny, nz = content["shape"]
     models = [
-        f"| {model['name']} | {model['source']} | {content['by_local_model'].get(model['name'], 0)} "
+        f"| {model['name']} | {_label(model['source'])} | {content['by_local_model'].get(model['name'], 0)} "
         f"| {model['parameters']:,} | {model['sigma_data']:.4g} | `{model['sha256'][:12]}` |"
         for model in settings["local_models"]
     ]
@@ -109,6 +129,10 @@ def _page(content: dict[str, Any]) -> str:
         "",
         "Distances are to the nearest orientation, in units of the norm of the representation.",
         "",
+        "## Throughput",
+        "",
+        *throughput.sentences(rates, store_shape=(nx, ny, nz)),
+        "",
         "## Files",
         "",
         f"`fields/` is a zarr v3 array `(sample, x, y, z, channel)`, one shard a volume, "
@@ -116,7 +140,7 @@ def _page(content: dict[str, Any]) -> str:
         + (f", compressed to {100 * compression:.0f} %." if compression is not None else "."),
         "`records/` has one JSON file per complete sample with its seed, covariance parameters, local model, rejected",
         "attempts, checks and the SHA-256 of its values; samples without a record are not complete. `dataset.json` has",
-        "the numbers of this page and all settings.",
+        "the numbers of this page and all settings, `throughput.json` the rates.",
         "",
         "```python",
         "import zarr",

@@ -6,7 +6,8 @@ A folder holds
 - ``fields/``: the array ``(samples, nx, ny, nz, H)``, one volume one shard, inner chunks of at most 32^3 voxels, each
   with a checksum. A sample that was never written reads as NaN, never as zero orientations;
 - ``records/00000012.json``: parameters, seeds, checks and source of sample 12;
-- ``refused/00000012.json``: the account of a sample that could not be made.
+- ``refused/00000012.json``: the account of a sample that could not be made;
+- ``timings/``: how long samples took, one file a call of the generator (`throughput`); no property of a sample.
 
 The record is written **after** the volume, each by a rename: a record marks a complete volume. A process killed at any
 moment loses the sample in flight and nothing else, and processes need no coordinator, because they write different
