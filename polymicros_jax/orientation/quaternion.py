@@ -18,6 +18,10 @@ from polymicros_jax.types import ArrayLike, Key
 
 Quaternion = tuple[Array, Array, Array, Array]
 
+# Called one operation after the other, each of these compiles some twenty programs for a new shape; as one it takes a
+# sixth of the time (measured). Inlined where the caller is compiled itself.
+_compiled = partial(jax.jit, inline=True)
+
 
 def _split(q: ArrayLike) -> Quaternion:
     q = jnp.asarray(q)
@@ -36,6 +40,7 @@ def _safe_atan2(y: Array, x: Array) -> Array:
     return jnp.where(nowhere, 0.0, jnp.arctan2(y, jnp.where(nowhere, 1.0, x)))
 
 
+@_compiled
 def normalise(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 4"]:
     """Scales to unit length.
 
@@ -48,12 +53,14 @@ def normalise(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 4"]:
     return jnp.where(zero, identity, q / jnp.sqrt(jnp.where(zero, 1.0, square)))
 
 
+@_compiled
 def canonical(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 4"]:
     """Of `q` and `-q`, which are one rotation, the one with `w >= 0`."""
     q = jnp.asarray(q)
     return jnp.where(q[..., :1] < 0, -q, q)
 
 
+@_compiled
 def multiply(a: Float[ArrayLike, "... 4"], b: Float[ArrayLike, "... 4"]) -> Float[Array, "... 4"]:
     """Hamilton product; as maps, `b` acts first: `to_matrix(multiply(a, b)) = to_matrix(a) @ to_matrix(b)`.
 
@@ -74,6 +81,7 @@ def multiply(a: Float[ArrayLike, "... 4"], b: Float[ArrayLike, "... 4"]) -> Floa
     )
 
 
+@_compiled
 def conjugate(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 4"]:
     """The inverse rotation of a unit quaternion: crystal coordinates to sample coordinates."""
     w, x, y, z = _split(q)
@@ -85,6 +93,7 @@ def rotate_sample(q: Float[ArrayLike, "*batch 4"], r: Float[ArrayLike, "4"]) -> 
     return multiply(q, r)
 
 
+@_compiled
 def rotate_vector(q: Float[ArrayLike, "... 4"], v: Float[ArrayLike, "... 3"]) -> Float[Array, "... 3"]:
     """`to_matrix(q) @ v`: the crystal coordinates of a sample vector. Leading axes broadcast."""
     q, v = jnp.asarray(q), jnp.asarray(v)
@@ -95,6 +104,7 @@ def rotate_vector(q: Float[ArrayLike, "... 4"], v: Float[ArrayLike, "... 3"]) ->
     return v + w * t + jnp.cross(u, t)
 
 
+@_compiled
 def from_euler(euler: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 4"]:
     """Bunge angles `(phi1, Phi, phi2)` (intrinsic ZXZ, radians) to unit quaternions with `w >= 0`."""
     euler = jnp.asarray(euler)
@@ -105,6 +115,7 @@ def from_euler(euler: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 4"]:
     return canonical(q)
 
 
+@_compiled
 def to_euler(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 3"]:
     """Unit quaternions to Bunge angles, `phi1` and `phi2` in [0, 2 pi), `Phi` in [0, pi].
 
@@ -129,6 +140,7 @@ def _wrap(angle: Array) -> Array:
     return jnp.where(wrapped >= turn, 0.0, wrapped)  # rounding of a tiny negative angle
 
 
+@_compiled
 def to_matrix(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 3 3"]:
     """Orientation matrix `g`: `v_crystal = g @ v_sample`; its rows are the crystal axes in the sample frame."""
     w, x, y, z = _split(q)
@@ -140,6 +152,7 @@ def to_matrix(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 3 3"]:
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
+@_compiled
 def from_matrix(matrix: Float[ArrayLike, "*batch 3 3"]) -> Float[Array, "*batch 4"]:
     """Rotation matrices to unit quaternions with `w >= 0`.
 
@@ -175,6 +188,7 @@ def from_axis_angle(
     return jnp.concatenate([jnp.cos(half), jnp.sin(half) * axis], axis=-1)
 
 
+@_compiled
 def from_rotation_vector(vector: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 4"]:
     """Exponential map: `from_axis_angle` of the direction and length (radians) of `vector`; smooth at zero."""
     v = jnp.asarray(vector)
@@ -186,12 +200,14 @@ def from_rotation_vector(vector: Float[ArrayLike, "*batch 3"]) -> Float[Array, "
     return jnp.concatenate([w, factor * v], axis=-1)
 
 
+@_compiled
 def to_rodrigues(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 3"]:
     """Rodrigues vector `axis tan(angle/2) = (x, y, z) / w`; infinite for half turns."""
     q = jnp.asarray(q)
     return q[..., 1:] / q[..., :1]
 
 
+@_compiled
 def from_rodrigues(rho: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 4"]:
     """Rodrigues vectors to unit quaternions with `w > 0`."""
     rho = jnp.asarray(rho)
@@ -199,11 +215,13 @@ def from_rodrigues(rho: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 4"
     return jnp.concatenate([w, rho * w], axis=-1)
 
 
+@partial(jax.jit, static_argnames="shape")
 def random(key: Key, shape: tuple[int, ...] = ()) -> Float[Array, "*shape 4"]:
     """Orientations of a uniform texture (Haar measure), `w >= 0`."""
     return canonical(normalise(jax.random.normal(key, (*shape, 4))))
 
 
+@_compiled
 def angle(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch"]:
     """Rotation angle in [0, pi], accurate at small angles too; its gradient at the identity is zero by choice."""
     w, x, y, z = _split(q)

@@ -24,6 +24,7 @@ STANDARD_DEVIATIONS = (sqrt(1 / 18), 1 / 3, 1 / 5)
 """Under uniform texture: 1/sqrt(2l+1), and sqrt2 less for the real part of a complex function."""
 
 
+@jax.jit
 def from_euler(euler: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 3"]:
     """`(Re T_4^{-4,1}, T_4^{0,1}, T_12^{0,2})` of Bunge angles in radians.
 
@@ -56,6 +57,7 @@ def from_euler(euler: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 3"]:
     return jnp.stack([first, second, third], axis=-1)
 
 
+@jax.jit
 def encode(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 3"]:
     """The ROGSH triple of unit quaternions. It is not injective, see the module."""
     return from_euler(to_euler(q))

@@ -14,6 +14,7 @@ from polymicros_jax.types import ArrayLike
 __all__ = ["LAUE_GROUPS", "equivalents", "in_fundamental_zone", "operators", "reduce_to_fundamental_zone"]
 
 
+@partial(jax.jit, static_argnames="group")
 def equivalents(q: Float[ArrayLike, "*batch 4"], group: str = "432") -> Float[Array, "*batch order 4"]:
     """All descriptions `s * q` of the same crystals, in the order of `operators(group)`."""
     q = jnp.asarray(q)
