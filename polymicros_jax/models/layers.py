@@ -7,40 +7,13 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Float
+
+from polymicros_jax.models.convolution import convolve
 
 Padding = Literal["replicate", "periodic"]
 
 _PAD_MODE = {"replicate": "edge", "periodic": "wrap"}
-
-
-def convolve_volumes(
-    x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "kx ky kz c d"]
-) -> Float[Array, "b mx my mz d"]:
-    """3D convolution without padding, as one native operation: the fast lowering on GPU and TPU."""
-    return lax.conv_general_dilated(x, kernel, (1, 1, 1), "VALID", dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
-
-
-def convolve_planes(
-    x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "kx ky kz c d"]
-) -> Float[Array, "b mx my mz d"]:
-    """The same convolution as a sum of depth-shifted 2D ones: faster on CPU (benchmarks/convolution.py)."""
-    depth = x.shape[1] - kernel.shape[0] + 1
-
-    def plane(offset: int) -> Array:
-        slab = rearrange(lax.slice_in_dim(x, offset, offset + depth, axis=1), "b x y z c -> (b x) y z c")
-        return lax.conv_general_dilated(
-            slab, kernel[offset], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-
-    total = sum((plane(offset) for offset in range(1, kernel.shape[0])), start=plane(0))
-    return rearrange(total, "(b x) y z d -> b x y z d", b=x.shape[0])
-
-
-def convolve(x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "kx ky kz c d"]) -> Float[Array, "b mx my mz d"]:
-    """3D convolution without padding, lowered as suits the platform it is compiled for."""
-    return lax.platform_dependent(x, kernel, cpu=convolve_planes, default=convolve_volumes)
 
 
 def pad(x: Float[Array, "b nx ny nz c"], width: int, padding: Padding) -> Float[Array, "b mx my mz c"]:

@@ -43,7 +43,7 @@ class UNet3DConfig:
       heads: attention heads.
       head_width: channels per head.
       compute_dtype: "float32" or "bfloat16"; parameters, norms and the noise embedding stay float32.
-      remat: recompute each block in the backward pass instead of storing its inside.
+      remat: recompute each block, attention and change of resolution in the backward pass instead of storing its inside.
     """
 
     channels: int
@@ -62,12 +62,6 @@ class UNet3DConfig:
     def stride(self) -> int:
         """Voxels per side that one voxel of the coarsest grid spans; grid sizes must be multiples of it."""
         return self.patch * 2 ** (len(self.multipliers) - 1)
-
-
-def _run(block: nnx.Module, remat: bool, padding: Padding, *arrays: Array) -> Array:
-    if not remat:
-        return block(*arrays, padding)
-    return nnx.remat(lambda inner, *args: inner(*args, padding))(block, *arrays)
 
 
 class Stage(nnx.Module):
@@ -134,7 +128,10 @@ class UNet3D(nnx.Module):
         config = self.config
 
         def through(block: nnx.Module, *arrays: Array) -> Array:
-            return _run(block, config.remat, padding, *arrays)
+            extra = () if isinstance(block, Down | LinearAttention) else (padding,)
+            if not config.remat:
+                return block(*arrays, *extra)
+            return nnx.remat(lambda inner, *args: inner(*args, *extra))(block, *arrays)
 
         embedding = self.embedding(noise_level)
         noisy = x
@@ -146,17 +143,16 @@ class UNet3D(nnx.Module):
             for number in range(config.blocks):
                 x = through(stage.blocks[str(number)], x, embedding)
                 if number == config.blocks - 1:
-                    x = stage.attention(x)
+                    x = through(stage.attention, x)
                 skips.append(x)
-            narrow = self.narrow[str(level)]
-            x = narrow(x) if isinstance(narrow, Down) else narrow(x, padding)
+            x = through(self.narrow[str(level)], x)
         x = through(self.middle_first, x, embedding)
         x = through(self.middle_second, x, embedding)
         for level in reversed(levels):
             stage = self.up[str(level)]
             for number in range(config.blocks):
                 x = through(stage.blocks[str(number)], jnp.concatenate([x, skips.pop()], axis=-1), embedding)
-            x = self.widen[str(level)](stage.attention(x), padding)
+            x = through(self.widen[str(level)], through(stage.attention, x))
         x = through(self.head_block, jnp.concatenate([x, stem], axis=-1), embedding)
         output = depth_to_space(self.head(x).astype(jnp.float32), config.patch)
         if not config.detail:

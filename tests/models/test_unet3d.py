@@ -40,16 +40,6 @@ def test_a_fresh_network_is_silent():
     assert float(jnp.abs(evaluate(TINY, unet3d.init(jax.random.key(0), TINY), FIELD, LEVEL)).max()) == 0.0
 
 
-def test_both_convolution_lowerings_agree():
-    x = jax.random.normal(jax.random.key(0), (2, 7, 6, 5, 4))
-    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4, 6))
-    volumes, planes = layers.convolve_volumes(x, kernel), layers.convolve_planes(x, kernel)
-    # 108 products a voxel, summed in another order: sqrt(108) roundings of values of size 10.
-    np.testing.assert_allclose(volumes, planes, atol=2e-5)
-    direct = np.einsum("xyzc,xyzcd->d", np.float64(x[1, 2:5, 1:4, 0:3]), np.float64(kernel))
-    np.testing.assert_allclose(planes[1, 2, 1, 0], direct, atol=2e-5)
-
-
 def test_space_to_depth_and_back():
     x = jax.random.normal(jax.random.key(0), (1, 4, 6, 2, 3))
     np.testing.assert_array_equal(layers.depth_to_space(layers.space_to_depth(x, 2), 2), x)
@@ -117,6 +107,27 @@ def test_patches_of_two():
     assert config.stride == 4
     assert shift_error("periodic", (4, 0, -4), config, params) < 1e-4
     assert shift_error("periodic", (2, 0, 0), config, params) > 1e-2
+
+
+FINE = randomised(dataclasses.replace(TINY, patch=2))
+
+
+def test_a_full_grid_block_starts_as_nothing_and_then_works():
+    folded = dataclasses.replace(TINY, patch=2)
+    config, params = unet3d.add_detail(jax.random.key(3), folded, FINE, detail=4)
+    assert config == dataclasses.replace(folded, detail=4)
+    np.testing.assert_array_equal(evaluate(config, params, FIELD, LEVEL), evaluate(folded, FINE, FIELD, LEVEL))
+    # Stem 2 * 3 * 4 + 4; block: FiLM 32 * 8 + 8, two convolutions 27 * 4 * 4 + 4, two norms 2 * 4; head 4 * 3 + 3.
+    added = 28 + 264 + 2 * (436 + 8) + 15
+    assert unet3d.parameter_count(params) - unet3d.parameter_count(FINE) == added
+    head = jax.tree.map(lambda leaf: leaf + 0.3, params["detail_head"])
+    trained = {**params, "detail_head": head}
+    change = evaluate(config, trained, FIELD, LEVEL) - evaluate(config, params, FIELD, LEVEL)
+    blocks = layers.space_to_depth(change, 2).reshape(2, 4, 4, 4, 8, 3)
+    # It sees single voxels: its answer varies inside the blocks that the folded network takes as one.
+    assert float(jnp.std(blocks, axis=-2).mean()) > 0.1 * float(jnp.std(change))
+    with pytest.raises(ValueError, match="already has a full-grid block of 4"):
+        unet3d.add_detail(jax.random.key(3), config, params, detail=4)
 
 
 @pytest.mark.parametrize(
