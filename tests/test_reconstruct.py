@@ -103,6 +103,21 @@ def test_warm_start_departs_from_the_interpolation_with_the_noise():
     assert 0 < moved[0] < 0.1 < moved[1]
 
 
+def test_a_guess_is_what_a_warm_start_refines():
+    guess = np.full_like(FIELD, 0.25)
+    # At no noise it comes back with the known voxels in place; values at known voxels are not read.
+    result = super_resolve(
+        KEY, PRIOR, FIELD, KNOWN, steps=8, start=0.0, guess=np.where(KNOWN[..., None], np.nan, guess)
+    )
+    np.testing.assert_array_equal(result[0], np.where(KNOWN[..., None], FIELD, guess))
+    # At some noise it draws the result towards itself: the truth is a better start than a constant.
+    errors = [
+        missing_error(super_resolve(KEY, PRIOR, FIELD, KNOWN, steps=8, start=0.2, guess=each))
+        for each in (FIELD, guess)
+    ]
+    assert errors[0] < 0.8 * errors[1]
+
+
 def test_the_start_level_is_the_first_at_or_below():
     sigmas = np.asarray(reconstruct.karras(20))
     assert reconstruct._first_level(20, None) == 0
@@ -141,6 +156,8 @@ def test_five_observations_are_compiled_once():
         ({"theta": 1.5}, "theta"),
         ({"start": -1.0}, "start"),
         ({"draws": 0}, "draws"),
+        ({"guess": FIELD}, "guess: needs a start"),
+        ({"guess": np.full_like(FIELD, np.nan), "start": 0.5}, "guess: holds values that are not finite"),
         ({"steps": 1}, "steps"),
     ],
 )
@@ -148,6 +165,13 @@ def test_meaningless_tasks_are_refused(change, reason):
     arguments = {"field": FIELD, "known": KNOWN, **change}
     with pytest.raises(ValueError, match=reason):
         super_resolve(KEY, PRIOR, arguments.pop("field"), arguments.pop("known"), **arguments)
+
+
+def test_another_theta_is_compiled_anew_only_where_the_number_of_steps_depends_on_it():
+    super_resolve(KEY, PRIOR, FIELD, KNOWN, steps=8, theta=0.5)
+    before = reconstruct._fill._cache_size()
+    super_resolve(KEY, PRIOR, FIELD, KNOWN, steps=8, theta=0.9)
+    assert reconstruct._fill._cache_size() == before
 
 
 def test_a_prior_that_breaks_names_the_seed():
