@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from polymicros_jax import train as loop
 from polymicros_jax.training import distributed
@@ -17,6 +18,7 @@ from polymicros_jax.training.distributed import COORDINATOR, PROCESS, PROCESSES,
 sys.path.insert(0, str(Path(__file__).parent))
 import training_process as program
 
+LAUNCH = Path(__file__).parents[2] / "launch"
 # Sums over a batch of 8 x 8^3 x 9 values in another order, through six steps of Adam at a rate of 0.05. The gradient of
 # no parameter is so near zero that Adam's quotient would turn its rounding into a step of another sign.
 RELATIVE = 1e-5
@@ -158,3 +160,42 @@ def test_how_a_cluster_is_joined(monkeypatch):
 def test_alone_there_is_nobody_to_wait_for():
     distributed.wait_for_all("anywhere")
     assert distributed.is_writer()
+
+
+def launched(tmp_path, script, **environment):
+    """Environment and arguments that a launcher hands to Python, through an ``srun`` that only runs its command."""
+    fake = tmp_path / "srun"
+    fake.write_text('#!/usr/bin/env bash\nwhile [[ $1 == --* ]]; do shift; done\nSLURM_STEP_NUM_TASKS=16 exec "$@"\n')
+    python = tmp_path / "python"
+    show = "import json, os, sys; print(json.dumps([dict(os.environ), sys.argv[1:]]))"
+    python.write_text(f"#!/usr/bin/env bash\nexec {sys.executable} -c '{show}' \"$@\"\n")
+    for path in (fake, python):
+        path.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": str(python)}
+    command = [str(LAUNCH / script), "configs/some.py", str(tmp_path), "--config.seed=3"]
+    output = subprocess.run(command, env={**path, **environment}, capture_output=True, text=True, check=True).stdout
+    found, arguments = json.loads(output)
+    expected = ["--config=configs/some.py", f"--workdir={tmp_path}", "--config.seed=3"]
+    assert arguments == ["-m", "polymicros_jax.main", *expected]
+    return found
+
+
+def test_launchers_ask_for_the_cluster_they_promise(tmp_path):
+    assert requested(launched(tmp_path, "train_multi_gpu.sh")) is None
+    assert requested(launched(tmp_path, "train_slurm.sh", SLURM_NTASKS="16")) == Cluster()
+    hosts = launched(tmp_path, "train_hosts.sh", COORDINATOR="first:1234", HOSTS="2", HOST="1")
+    assert requested(hosts) == Cluster("first:1234", 2, 1)
+
+
+def test_the_pods_of_a_job_set_are_one_cluster():
+    manifest = yaml.safe_load((LAUNCH / "train_jobset.yaml").read_text())
+    (workers,) = manifest["spec"]["replicatedJobs"]
+    job = workers["template"]["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+    given = {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}
+    assert given.pop(PROCESS) == {"fieldRef": {"fieldPath": index}}
+    name = manifest["metadata"]["name"]
+    assert requested({**given, PROCESS: "1"}) == Cluster(f"{name}-{workers['name']}-0-0.{name}:1234", 2, 1)
+    assert (job["parallelism"], job["completions"], job["completionMode"]) == (2, 2, "Indexed")
+    assert container["ports"] == [{"containerPort": 1234}]
