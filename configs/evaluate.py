@@ -6,7 +6,7 @@ What:     reconstructs the evaluation parts of Inconel 100 and Al1050 (and Al105
 Command:  python -m polymicros_jax.main --config=configs/evaluate.py
 Cost:     about 40 minutes on two idle cores; started again after a kill it goes on with the next case.
 Expect:   a table per volume and factor in runs/evaluate/report.html and metrics.json; calibration.json, fitted on all
-          of them, to be copied beside the weights as compact_gsh4.calibration.json for scans that are none of these.
+          of them (configs/calibrate.py makes the one that is kept beside the weights).
 """
 
 from ml_collections import ConfigDict

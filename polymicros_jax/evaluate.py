@@ -262,7 +262,8 @@ def run(objects: experiment.Evaluation, workdir: Path) -> Results:
     """The evaluate task: every volume, every mask, every method, one table each and one report.
 
     A case that is done is read back when the run is started again. The models of the candidate grains are fitted on
-    volumes of other sources with the same mask; where there are none, those kept beside the prior are used, if any.
+    volumes of other sources with the same mask; where there are none, those kept beside the prior are used, unless they
+    were fitted on the same source.
     """
     cases, tables = [], {}
     for number, (title, name, mask, known) in enumerate(objects.masks):
@@ -274,14 +275,14 @@ def run(objects: experiment.Evaluation, workdir: Path) -> Results:
     for case in cases:
         rows = tables[case.title]
         entry = _models([each for each in cases if each.mask == case.mask and each.source != case.source])
-        if entry is None and objects.calibration is not None:
-            entry = objects.calibration.nearest(case.found.gap)
+        kept = objects.calibration
+        if entry is None and kept is not None and not any(each.startswith(case.source) for each in kept.fitted_on):
+            entry = kept.nearest(case.found.gap)
         if entry is not None:
             rows |= score(case.reference, case.known, fuse_both(case.found, case.terms, case.known, entry))
         print(text_table(case.title, rows), flush=True)
     files = [write_json(workdir / "metrics.json", tables)]
-    if len({case.source for case in cases}) > 1:
-        files.append(_write_calibration(workdir, objects, cases))
+    files.append(_write_calibration(workdir, objects, cases))
     files = [*_write_report(objects, workdir, tables), *files]
     return Results("\n\n".join(text_table(*item) for item in tables.items()), files)
 
