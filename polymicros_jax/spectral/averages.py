@@ -6,11 +6,12 @@ of the averages. Distances are in the unit of `spacing`, one voxel by default.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from polymicros_jax.spectral import grid
 from polymicros_jax.types import ArrayLike
@@ -99,12 +100,15 @@ def coherence_length(
     return crossing(radii, own / own[:1], threshold)
 
 
-def crossing(radii: Float[np.ndarray, " r"], profile: Float[Array, "r h"], threshold: float) -> Float[Array, " h"]:
+@jax.jit
+def crossing(
+    radii: Float[ArrayLike, " r"], profile: Float[ArrayLike, "r h"], threshold: Float[ArrayLike, ""] | float
+) -> Float[Array, " h"]:
     """First radius at which each column falls to the threshold, by linear interpolation; infinity for never.
 
     Empty shells (NaN) are bridged by carrying the last value forward.
     """
-    profile = _carry_forward(profile)
+    profile = _carry_forward(jnp.asarray(profile))
     below = profile <= threshold
     after = jnp.maximum(jnp.argmax(below, axis=0), 1)
     r = jnp.asarray(radii, profile.dtype)
@@ -150,10 +154,17 @@ def _shell_average(
     index = np.rint(np.linalg.norm(vectors, axis=-1) / thickness).astype(int)
     # Lags outside the shells or the cone go to an extra bin that is dropped.
     index = np.where(inside & (index < shells), index, shells).reshape(-1)
-    flat = f.reshape(len(index), -1)
-    weight = jnp.ones((len(index), 1), f.dtype) if weights is None else jnp.asarray(weights, f.dtype).reshape(-1, 1)
+    weight = jnp.ones(shape, f.dtype) if weights is None else jnp.asarray(weights, f.dtype)
+    averages = _binned_means(f.reshape(len(index), -1), weight.reshape(-1, 1), jnp.asarray(index), shells)
+    return np.arange(shells) * thickness, averages.reshape(shells, *f.shape[-2:])
+
+
+@partial(jax.jit, static_argnames="shells")
+def _binned_means(
+    flat: Float[Array, "n pairs"], weight: Float[Array, "n 1"], index: Int[Array, " n"], shells: int
+) -> Float[Array, "{shells} pairs"]:
+    """Weighted mean of the rows of each bin, without those that are NaN; the last bin, `shells`, is dropped."""
     present = ~jnp.isnan(flat)
     sums = jax.ops.segment_sum(jnp.where(present, flat, 0) * weight, index, shells + 1)[:shells]
     total = jax.ops.segment_sum(present * weight, index, shells + 1)[:shells]
-    averages = jnp.where(total > 0, sums / jnp.where(total > 0, total, 1), jnp.nan)
-    return np.arange(shells) * thickness, averages.reshape(shells, *f.shape[-2:])
+    return jnp.where(total > 0, sums / jnp.where(total > 0, total, 1), jnp.nan)

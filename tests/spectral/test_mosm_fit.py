@@ -12,7 +12,7 @@ from polymicros_jax.spectral import mosm, two_point
 
 def measured_covariances():
     volume = samples.load("in100")
-    euler = quaternion.to_euler(jnp.asarray(volume.quaternions)[:60:4, :60:4, :60:4])
+    euler = quaternion.to_euler(jnp.asarray(volume.quaternions)[:60:5, :60:5, :60:5])
     return two_point.covariances(rogsh.from_euler(euler).astype(jnp.float32))
 
 
@@ -35,20 +35,18 @@ def test_a_kernel_of_one_mixture_is_found_again():
     assert float(result.history.min()) == pytest.approx(float(result.error), rel=1e-5)
 
 
-def test_missing_lags_do_not_count():
+def test_missing_lags_do_not_count_and_fits_are_reproducible():
     truth = jax.tree.map(lambda leaf: leaf[0], mosm.sample_params(0, 1, channels=2))
-    target = mosm.covariance(truth, (8, 7, 6))
-    holed = target.at[2, :, 3].set(jnp.nan)
+    holed = mosm.covariance(truth, (8, 7, 6)).at[2, :, 3].set(jnp.nan)
     assert float(mosm.relative_error(truth, holed)) < 1e-5
-    result = mosm.fit(holed, 1, steps=20, starts=1)
-    assert np.isfinite(result.history).all()
-    assert result.history[-1] < result.history[0]
-
-
-def test_fits_are_reproducible_and_bad_input_is_named():
-    target = mosm.covariance(jax.tree.map(lambda leaf: leaf[0], mosm.sample_params(0, 1, channels=2)), (6, 5, 4))
-    first, second = (mosm.fit(target, 2, steps=5, starts=2) for _ in range(2))
+    first, second = (mosm.fit(holed, 2, steps=20, starts=2) for _ in range(2))
+    assert np.isfinite(first.history).all()
+    assert first.history[-1] < first.history[0]
     np.testing.assert_array_equal(first.history, second.history)
+
+
+def test_bad_input_is_named():
+    target = mosm.covariance(jax.tree.map(lambda leaf: leaf[0], mosm.sample_params(0, 1, channels=2)), (6, 5, 4))
     with pytest.raises(ValueError, match="mixtures: found 17"):
         mosm.fit(target, 17)
     with pytest.raises(ValueError, match="no variance at zero lag"):

@@ -188,6 +188,7 @@ def test_gradient_matches_finite_differences(x64):
     m = jnp.asarray(field((4, 3, 4), 2))
     target = {name: 0.5 * plane for name, plane in two_point.orthogonal_planes(m).items()}
 
+    @jax.jit
     def loss(x):
         planes = two_point.orthogonal_planes(x)
         full = two_point.covariances(x, False)
