@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from polymicros_jax.diffusion.loss import NoiseLaw
-from polymicros_jax.models import layers, unet3d
+from polymicros_jax.models import convolution, layers, unet3d
 from polymicros_jax.training.mesh import build_mesh, on_this_process, patch_sharding, place_patches, place_whole
 from polymicros_jax.training.step import Optimisation, build_step, create_state
 
@@ -94,7 +94,7 @@ def layer_by_layer() -> dict[str, Any]:
 
     operations: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {"attention": attended, "resampling": doubled}
     for padding in ("replicate", "periodic"):
-        for lowering in (layers.convolve_volumes, layers.convolve_planes):
+        for lowering in (convolution.convolve_volumes, convolution.convolve_tiles):
             name = f"{lowering.__name__} {padding}"
             operations[name] = lambda x, k, p=padding, low=lowering: low(layers.pad(x, 1, p), k)
 
@@ -116,8 +116,7 @@ def layer_by_layer() -> dict[str, Any]:
 
 
 def unet() -> dict[str, Any]:
-    """One step of a UNet at 32^3 with the lowering of accelerators: four devices for one sample against one device."""
-    layers.convolve = layers.convolve_volumes
+    """One step of a UNet at 32^3: four devices for one sample against one device."""
     config = unet3d.UNet3DConfig(channels=3, width=8, multipliers=(1, 1), blocks=1, groups=2, heads=1, head_width=4)
     shapes = jax.eval_shape(lambda key: unet3d.init(key, config), KEY)
     params = jax.tree.map(lambda leaf: jnp.asarray(0.2 * RNG.normal(size=leaf.shape), jnp.float32), shapes)
