@@ -183,6 +183,7 @@ import jax, numpy as np
 from polymicros_jax.data.patches import MemoryFields
 from polymicros_jax.models import unet3d
 from polymicros_jax.train import train
+from polymicros_jax.training.mesh import build_mesh
 from polymicros_jax.training.prior import Prior
 from polymicros_jax.training.step import Optimisation
 
@@ -192,7 +193,7 @@ rng = np.random.default_rng(0)
 params = jax.tree.map(lambda leaf: (0.3 * rng.normal(size=leaf.shape)).astype(np.float32), shapes)
 prior = Prior(params=jax.tree.map(jax.numpy.asarray, params), network=config, sigma_data=1.0, representation="rogsh3")
 source = MemoryFields((rng.normal(size=(6, 6, 6, 2)).astype(np.float32),))
-mesh = jax.make_mesh((jax.device_count(),), ("data",)) if jax.device_count() > 1 else None
+mesh = build_mesh() if jax.device_count() > 1 else None
 optimisation = Optimisation(steps=6, batch=4, accumulate=2, warmup=0, learning_rate=1e-3)
 folder = Path(sys.argv[1])
 limit = int(sys.argv[2])
