@@ -17,7 +17,7 @@ from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.export.vti import write_vti
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import quaternion
-from polymicros_jax.orientation.groups import operators
+from polymicros_jax.orientation.matching import group_means
 
 
 def write_damask(
@@ -80,23 +80,11 @@ def _materials(volume: OrientationVolume, grains: np.ndarray | None) -> tuple[np
     _, first, inverse = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     inverse = inverse.reshape(-1)
     groups = (volume.symmetry,) * int(phase.max()) if isinstance(volume.symmetry, str) else volume.symmetry
-    # Equivalent orientations of one grain must be brought to one before they can be averaged: to the grain's first
-    # voxel.
-    aligned = np.empty_like(q)
+    mean = np.empty((len(first), 4))
     for number in np.unique(phase):
-        chosen = phase == number
-        reference = q[first[inverse[chosen]]]
-        best, overlap = q[chosen], np.full(int(chosen.sum()), -1.0, np.float32)
-        for operation in np.asarray(operators(groups[number - 1]), dtype=np.float32):
-            candidate = np.asarray(quaternion.multiply(operation[None, :], q[chosen]))
-            dot = np.sum(candidate * reference, axis=-1)
-            better = np.abs(dot) > overlap
-            best = np.where(better[:, None], candidate * np.sign(dot)[:, None], best)
-            overlap = np.maximum(overlap, np.abs(dot))
-        aligned[chosen] = best
-    # The sum of nearby unit quaternions, normalised, is their mean to second order in the spread.
-    total = np.stack([np.bincount(inverse, weights=aligned[:, i]) for i in range(4)], axis=1)
-    mean = total / np.linalg.norm(total, axis=1, keepdims=True)
+        voxels, materials = phase == number, phase[first] == number
+        means = group_means(q[voxels], inverse[voxels], len(first), groups[number - 1])
+        mean[materials] = means[materials]
     return inverse.reshape(volume.shape), phase[first], mean.astype(np.float32)
 
 
