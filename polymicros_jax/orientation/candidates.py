@@ -129,19 +129,20 @@ def _between_sections(
     size = images.shape[1] * images.shape[2]
     slots = _Slots(mask.shape[axis] * size, count)
     everywhere = np.arange(size)
-    shapes = [_shapes(labels[s], in_plane) for s in range(len(planes))]
+    there = _shapes(labels[0], in_plane)
     for s, (lower, upper) in enumerate(_pairs(planes, mask.shape[axis])):
-        here, there = shapes[s], shapes[min(s + 1, len(planes) - 1)]
+        last = s == len(planes) - 1  # beyond it: as in it
+        here, there = there, there if last else _shapes(labels[s + 1], in_plane)
         for label in sorted(here.keys() | there.keys()):
             pair = [side.get(label) for side in (here, there)]
             distances = taper([None if each is None else each[0] for each in pair], in_plane)
             for position in range(lower, upper):
-                t = (position - lower) / (upper - lower) if there is not here else 0.0
+                t = 0.0 if last else (position - lower) / (upper - lower)
                 side = int(t > 0.5)
                 side = side if pair[side] is not None else 1 - side
                 found = pair[side]
                 assert found is not None  # a label comes from one of the two
-                source = flat[min(s + side, len(planes) - 1)].ravel()[found[1].ravel()]
+                source = flat[s + side].ravel()[found[1].ravel()]
                 score = ((1 - t) * distances[0] + t * distances[1]).ravel()
                 slots.offer(position * size + everywhere, score, label, source)
     for position in range(int(planes[0])):  # before the first section: as in it
