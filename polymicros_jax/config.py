@@ -105,6 +105,7 @@ def _train() -> ConfigDict:
     return ConfigDict(
         {
             "initial": "",
+            "previous": "",
             "name": "prior",
             "storage": "float32",
             "patch": 24,

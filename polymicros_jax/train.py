@@ -48,7 +48,8 @@ def train(
     """Trains a prior on random patches; a second call with the same ``workdir`` resumes at the last checkpoint.
 
     Args:
-      workdir: folder of the checkpoints, of ``metrics.jsonl``, ``tensorboard/`` and ``sheets/``.
+      workdir: folder of the checkpoints, of ``metrics.jsonl``, ``tensorboard/`` and ``sheets/``, and of
+        ``latest.safetensors``, the averaged weights at the newest validation.
       initial: prior to start from.
       source: fields the patches are cut from.
       optimisation: hyper-parameters.
@@ -121,7 +122,7 @@ def train(
             if log_now:
                 recent.clear()
             if log is not None and validation is not None and (done % validate_every == 0 or last):
-                log.write(done, _scores(averaged(), validation))
+                log.validated(done, averaged(), _scores(averaged(), validation))
             if log is not None and sheet_every and done % sheet_every == 0:
                 log.sheet(done, averaged(), patches_of(0) if validation is None else validation)
             if save_now:
@@ -178,9 +179,9 @@ def run(objects: experiment.Training, workdir: Path) -> Results:
     if distributed.is_writer():
         if objects.validation is not None:
             account["validation_curve"] = validations(workdir / "metrics.jsonl")
-            if objects.continues:
+            if objects.previous is not None:
                 # On the same patches and the same noise: the table of the card sets both side by side.
-                account["previous_relative_error"] = relative_errors(objects.initial, objects.validation)
+                account["previous_relative_error"] = relative_errors(objects.previous, objects.validation)
         files = save_prior(weights, prior, {**objects.data, **account}, objects.storage)
     errors = account.get("relative_error", {})
     scores = "  ".join(f"{sigma}: {error:.3f}" for sigma, error in errors.items())

@@ -33,7 +33,15 @@ def test_a_config_names_a_task_and_says_how_it_is_run(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("local_32", 94.6), ("pretrain_32", 259.0), ("finetune_128", 259.0), ("compact_gsh4", 7.4)]
+    ("name", "millions"),
+    [
+        ("local_32", 94.6),
+        ("pretrain_32", 259.0),
+        ("finetune_128", 259.0),
+        ("compact_gsh4", 7.44),
+        ("compact_rogsh3", 7.43),
+        ("compact_gpu", 25.74),
+    ],
 )
 def test_networks_have_the_size_their_config_says(name: str, millions: float) -> None:
     config = config_files.load(name)

@@ -35,12 +35,12 @@ from polymicros_jax.types import Key
 class Training:
     """What `train.train` needs, and what the card of the result says of its data.
 
-    ``continues`` tells whether ``initial`` was trained before.
+    ``previous`` are weights whose scores stand beside those of the result.
     """
 
     seed: int
     initial: Prior
-    continues: bool
+    previous: Prior | None
     source: FieldSource
     optimisation: Optimisation
     patch: int
@@ -141,7 +141,7 @@ def training(config: ConfigDict) -> Training:
     return Training(
         seed=config.seed,
         initial=initial,
-        continues=bool(section.initial),
+        previous=_previous(section, kind.name),
         source=source,
         optimisation=settings,
         patch=section.patch,
@@ -159,6 +159,7 @@ def training(config: ConfigDict) -> Training:
             "trained_on": [_described(each) for each in section.volumes] or section.dataset,
             "validated_on": [_described(each) for each in section.validation],
             "initial": section.initial or "random",
+            "previous": section.previous or section.initial,
             **_history(section.initial),
             "centred": section.centre,
             "augmentation": [name for name in ("symmetries", "texture") if section[name]],
@@ -177,6 +178,20 @@ def _with_detail(initial: Prior, section: ConfigDict, seed: int) -> Prior:
         )
     architecture, params = unet3d.add_detail(jax.random.key(seed), initial.network, initial.params, wanted)
     return dataclasses.replace(initial, network=architecture, params=params)
+
+
+def _previous(section: ConfigDict, representation: str) -> Prior | None:
+    """The prior to compare with: the one named, or the one the training starts from."""
+    name = section.previous or section.initial
+    if not (name and section.validation):
+        return None
+    previous = load_prior(name)
+    if previous.representation != representation or section.patch % previous.network.stride:
+        raise ConfigError(
+            f"train.previous: {name} takes {previous.representation} in multiples of {previous.network.stride} voxels, "
+            f"this training has {representation} in patches of {section.patch}"
+        )
+    return previous
 
 
 def _history(initial: str) -> dict[str, int]:

@@ -14,6 +14,7 @@ _FACTS = {
     "trained_on": "trained on",
     "validated_on": "validated on",
     "initial": "started from",
+    "previous": "compared with",
     "steps": "optimiser steps",
     "steps_before": "steps of the weights it started from",
     "patches_per_step": "patches per step",
@@ -55,7 +56,9 @@ def page(name: str, card: Mapping[str, Any], curve: str, sheet: str) -> str:
     if "relative_error" in training:
         lines += ["## Held-out scores", "", *_scores(card), "", f"![Error per noise level]({curve})", ""]
     lines += ["## Training", "", "| | |", "|---|---|"]
-    lines += [f"| {label} | {_fact(key, training[key])} |" for key, label in _FACTS.items() if key in training]
+    lines += [
+        f"| {label} | {_fact(key, training[key])} |" for key, label in _FACTS.items() if training.get(key, "") != ""
+    ]
     lines += [
         "",
         "Patches for training and held-out patches share no voxel; where both come from one specimen they share",
@@ -121,7 +124,7 @@ def _scale(card: Mapping[str, Any]) -> float:
 
 
 def _previous(card: Mapping[str, Any]) -> str:
-    return f"{card['training'].get('initial', 'weights')} before"
+    return f"{card['training']['previous']} before"
 
 
 def _scores(card: Mapping[str, Any]) -> list[str]:

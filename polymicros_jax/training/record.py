@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from polymicros_jax.training.metrics import EventLog, MetricsLog
-from polymicros_jax.training.prior import Prior
+from polymicros_jax.training.prior import Prior, save_prior
 from polymicros_jax.training.sheets import draws, sample_sheet
 from polymicros_jax.viz import canvas
 
@@ -18,9 +18,10 @@ DRAWS = 3
 
 
 class TrainingRecord:
-    """Writes ``metrics.jsonl``, ``tensorboard/`` and ``sheets/`` into the folder of a training."""
+    """Writes ``metrics.jsonl``, ``tensorboard/``, ``sheets/`` and ``latest.safetensors`` into a training's folder."""
 
     def __init__(self, workdir: Path, resume_step: int = 0):
+        self._workdir = workdir
         self._sheets = workdir / "sheets"
         self._lines = MetricsLog(workdir / "metrics.jsonl", resume_step)
         self._events = EventLog(workdir / "tensorboard", resume_step)
@@ -29,6 +30,11 @@ class TrainingRecord:
         """Records numbers, or nested mappings of numbers, at once."""
         self._lines.write(step, dict(values))
         self._events.write(step, values)
+
+    def validated(self, step: int, prior: Prior, scores: Mapping[str, Mapping[str, float]]) -> None:
+        """Records held-out scores, and writes the prior that has them: a training that is stopped leaves weights."""
+        self.write(step, scores)
+        save_prior(self._workdir / "latest.safetensors", prior, {"steps": step, **scores}, "float16")
 
     def sheet(self, step: int, prior: Prior, real: Float[np.ndarray, "n nx ny nz h"]) -> Path:
         """Draws from the prior and shows it beside real patches; the same noise at every step, so that sheets compare.
