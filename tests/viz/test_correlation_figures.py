@@ -90,6 +90,27 @@ def test_field_cubes_are_coloured_symmetrically_about_zero() -> None:
     assert top.max() < 0.35
 
 
+def test_edges_of_a_drawn_field_are_in_voxels_unless_it_has_a_spacing() -> None:
+    field = np.ones((3, 4, 5, 1))
+    voxels, micrometres = {"x 3 voxels", "y 4 voxels", "z 5 voxels"}, {"x 1.5 µm", "y 4 µm", "z 10 µm"}
+    for spacing, words in ((None, voxels), ((0.5, 1.0, 2.0), micrometres)):
+        drawing = correlations.field_cubes(field, spacing=spacing)
+        assert {text.get_text() for text in drawing.axes[0].texts} == words
+
+
+def test_ends_of_the_bar_are_pointed_where_colours_saturate() -> None:
+    plane = peaked()[:, :, 0]
+    for limit, pointed in ((None, 0), (1.0, 0), (0.4, 2)):
+        for drawing in (
+            correlations.pair_maps(plane, limit=limit, label="coefficient"),
+            correlations.rows_of_pairs({"a": plane}, limit=limit, label="coefficient"),
+            correlations.orthogonal_planes({"a": {"z": plane}}, limit=limit, label="coefficient"),
+        ):
+            bar = drawing.axes[-1]
+            assert len(bar.patches) == pointed
+            assert bar.get_ylabel() == "coefficient"
+
+
 def planes_of(seed: int) -> dict[str, np.ndarray]:
     """Planes of a full lag array, as orthogonal_planes cuts them."""
     full = np.random.default_rng(seed).normal(size=(*SHAPE, 2, 2))
