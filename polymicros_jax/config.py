@@ -57,7 +57,9 @@ def optimisation() -> ConfigDict:
 
 
 def volume(source: str = "") -> ConfigDict:
-    """An orientation volume: a bundled sample ("in100/train") or a file, cut and thinned as asked.
+    """An orientation volume: a bundled sample ("in100/train"), a file, or a simulation, cut and thinned as asked.
+
+    A simulation is "simulated/grain_growth?side=64&grains=200", see `data.simulated`.
 
     ``frame`` is required where the file's format leaves it open; ``stop`` 0 is the end; ``spacing`` 0 keeps the grid;
     ``every`` keeps each k-th voxel per axis; ``weight`` is the share of training patches.
@@ -145,6 +147,7 @@ def _generate() -> ConfigDict:
             "dtype": "float32",
             "worker": 0,
             "workers": 1,
+            "ray": {"address": "", "block": 8, "cpus": 1.0, "gpus": 0.0},
         }
     )
 

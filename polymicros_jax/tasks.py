@@ -6,6 +6,7 @@ from pathlib import Path
 
 from polymicros_jax import (
     bootstrap,
+    cluster,
     conversion,
     evaluate,
     expansion,
@@ -19,9 +20,15 @@ from polymicros_jax.config import TASKS, Config, ConfigError
 from polymicros_jax.results import Results
 from polymicros_jax.training import distributed
 
+
+def _generate(config: Config, folder: Path) -> Callable[[], Results]:
+    settings, elsewhere = experiment.generation(config, folder), experiment.cluster(config)
+    return partial(generation.run, settings) if elsewhere is None else partial(cluster.run, settings, elsewhere)
+
+
 _PREPARE: dict[str, Callable[[Config, Path], Callable[[], Results]]] = {
     "train": lambda config, folder: partial(train.run, experiment.training(config), folder),
-    "generate": lambda config, folder: partial(generation.run, experiment.generation(config, folder)),
+    "generate": _generate,
     "super_resolve": lambda config, folder: partial(super_resolution.run, experiment.reconstruction(config), folder),
     "expand": lambda config, folder: partial(expansion.run, experiment.expansion(config), folder),
     "evaluate": lambda config, folder: partial(evaluate.run, experiment.evaluation(config), folder),

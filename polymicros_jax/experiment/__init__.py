@@ -5,7 +5,7 @@ Everything that can be wrong with a config is found here, before any long work s
 
 from polymicros_jax.experiment.chain import stages
 from polymicros_jax.experiment.evaluation import Conversion, Evaluation, conversion, evaluation
-from polymicros_jax.experiment.generation import generation
+from polymicros_jax.experiment.generation import cluster, generation
 from polymicros_jax.experiment.reconstruction import Expansion, Reconstruction, expansion, reconstruction
 from polymicros_jax.experiment.training import Training, training
 
@@ -15,6 +15,7 @@ __all__ = [
     "Expansion",
     "Reconstruction",
     "Training",
+    "cluster",
     "conversion",
     "evaluation",
     "expansion",

@@ -37,3 +37,13 @@ def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "worker": section.worker,
         "workers": section.workers,
     }
+
+
+def cluster(config: ConfigDict) -> dict[str, Any] | None:
+    """Where to generate: keyword arguments of `cluster.generate_on_cluster`, or None for this process."""
+    section = config.generate.ray
+    if not section.address:
+        return None
+    if config.generate.workers != 1:
+        raise ConfigError(f"generate.workers: found {config.generate.workers}, accepted with generate.ray.address is 1")
+    return {"address": section.address, "block": section.block, "cpus": section.cpus, "gpus": section.gpus}

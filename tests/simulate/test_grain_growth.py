@@ -155,9 +155,9 @@ def test_aspect_makes_long_grains() -> None:
 
 @pytest.mark.slow
 def test_growth_in_3d_is_linear_in_the_squared_radius() -> None:
-    labels, history = grain_growth.grow(0, (48, 48, 48), 60, start=2000)
-    assert history.sets.max() < 300  # far fewer fields than grains at the start, and none kept
-    late = history.grains < 900
+    labels, history = grain_growth.grow(0, (48, 48, 48), 60, start=1000)
+    assert (history.sets[1:] < 0.8 * history.grains[:-1])[history.grains[:-1] > 200].all()  # even in a box this small
+    late = history.grains < 500
     squares = history.mean_radius[late] ** 2
     slope, intercept = np.polyfit(history.time[late], squares, 1)
     np.testing.assert_allclose(squares, intercept + slope * history.time[late], rtol=0.1)
