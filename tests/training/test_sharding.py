@@ -11,7 +11,11 @@ import jax
 import numpy as np
 import pytest
 
+from polymicros_jax.config import ConfigError
 from polymicros_jax.training.mesh import build_mesh, on_this_process, place_patches, place_whole, rows_of_process
+
+sys.path.insert(0, str(Path(__file__).parent))
+import training_process
 
 PROGRAM = Path(__file__).with_name("eight_devices.py")
 # Sums of at most 16 x 8 x 4 x 4 x 2 values in another order, over the root mean square of each array: below
@@ -80,10 +84,10 @@ def test_convolutions_exchange_boundary_layers_and_never_the_field(findings):
 @pytest.mark.slow
 def test_four_devices_for_one_sample_need_a_share_of_the_memory_each():
     found = findings_of(started("unet"))
-    # Sums over 32^3 voxels in another order, through a dozen convolutions and norms.
-    assert found["difference"] < 1e-3
+    # Sums over 32^3 voxels in another order, backwards through a dozen convolutions and norms; measured: 4e-5.
+    assert found["difference"] < 4e-4
     alone, shared = found["memory"]
-    assert shared < alone / 2
+    assert shared < alone / 3  # 3.4 measured: the shares overlap by their boundary layers
     assert "all-gather" not in found["received"]
 
 
@@ -112,3 +116,23 @@ def test_on_one_device_everything_stays_as_it_is():
             np.testing.assert_array_equal(back["a"], tree["a"])
             assert (back["b"].dtype, float(back["b"])) == (np.float32, 2.5)
     assert place_whole(None, tree) is tree
+
+
+@pytest.mark.parametrize(
+    ("devices", "apart", "batch", "reason"),
+    [
+        (1, 2, 8, "train.devices_per_sample: found 2, accepted is a divisor of 1 devices"),
+        (8, 0, 8, "train.devices_per_sample: found 0"),
+        (8, 4, 8, "train.patch: found 8, accepted is a multiple of 32: .* stride of 8 times 4 devices per sample"),
+        (8, 1, 8, "train.optimisation: 8 patches in 2 parts do not divide among 8 groups of 1 devices"),
+    ],
+)
+def test_a_config_that_does_not_fit_the_devices_is_refused(monkeypatch, devices, apart, batch, reason):
+    fields = training_process.MemoryFields((training_process.FIELD,))
+    monkeypatch.setattr(training_process.objects, "fields", lambda *_: fields)
+    monkeypatch.setattr(training_process.unet3d, "init", training_process.init)
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    config = training_process.config()
+    config.train.devices_per_sample, config.train.optimisation.batch = apart, batch
+    with pytest.raises(ConfigError, match=reason):
+        training_process.objects.training(config)

@@ -111,6 +111,28 @@ def test_the_parts_have_noise_of_their_own(linear_network):
     assert abs(float(whole["loss"] - parts["loss"])) > 0.01
 
 
+def test_parts_equal_one_batch_where_the_noise_is_the_same(linear_network, monkeypatch):
+    def loss(key, denoise, x, noise_law, sigma_data, sigma_skip):
+        # Noise that depends on the patch alone: no part draws its own.
+        sigma = 0.2 + jnp.abs(x[:, 0, 0, 0, 0])
+        noise = sigma.reshape(-1, 1, 1, 1, 1) * jnp.sin(100.0 * x)
+        return jnp.mean(jnp.square(denoise(x + noise, sigma) - x))
+
+    monkeypatch.setattr("polymicros_jax.training.step.edm_loss", loss)
+    found = {
+        parts: advanced(linear_network, 3, dataclasses.replace(OPTIMISATION, accumulate=parts)) for parts in (1, 2, 8)
+    }
+    states, metrics = found.pop(1)
+    for others, values in found.values():
+        for name in ("loss", "gradient_norm"):
+            # Sums of 1024 terms in another order; the gradients of the parts partly cancel.
+            np.testing.assert_allclose([m[name] for m in values], [m[name] for m in metrics], rtol=1e-5)
+        for one, other in zip(jax.tree.leaves(others[-1].params), jax.tree.leaves(states[-1].params), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * OPTIMISATION.learning_rate)
+    moved = np.asarray(states[-1].params["mix"]["kernel"]) - np.asarray(states[0].params["mix"]["kernel"])
+    assert np.abs(moved).min() > 0.001
+
+
 def test_a_gradient_below_the_limit_is_not_clipped(linear_network):
     gentle = dataclasses.replace(OPTIMISATION, clip=1e6)
     for optimisation, limit in ((OPTIMISATION, OPTIMISATION.clip), (gentle, np.inf)):
