@@ -294,9 +294,8 @@ def _case(
     record, arrays = stem.with_suffix(".json"), stem.with_suffix(".npz")
     if record.exists():
         with np.load(arrays) as stored:
-            found = Candidates(
-                stored["label"], stored["source"], stored["score"], stored["filled"], float(stored["gap"])
-            )
+            label, sources, scores, copied = (stored[key] for key in ("label", "source", "score", "filled"))
+            found = Candidates(label, sources, scores, known, copied, float(stored["gap"]))
             return Case(title, source, mask, reference, known, found, stored["terms"]), json.loads(record.read_text())
     q = reference.quaternions
     filled = baselines(q, known, kind, objects.reach)

@@ -20,7 +20,7 @@ from polymicros_jax.results import Results
 from polymicros_jax.training.calibration import load_calibration, path_for
 from polymicros_jax.training.prior import Prior, save_prior
 
-DRAWS = "project, start 0.3"
+DRAWS = {"project, start 0.3, theta 0.5", "project, start 0.3, theta 1"}
 SHAPE = (16, 16, 13)
 
 
@@ -44,6 +44,7 @@ def _config(prior: str) -> Config:
     section.volumes = (_volume("in100/evaluate"), _volume("in100/train"))
     section.factors = (4,)
     section.starts, section.steps, section.draws, section.snap = (0.3,), 6, 2, 0
+    section.thetas = (0.5, 1.0)
     return config
 
 
@@ -69,7 +70,7 @@ def _tables(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def test_every_case_has_every_method(done: tuple[Path, Results]) -> None:
-    methods = {"nearest slice", "linear", "spherical", "shape-based", DRAWS, SHAPES, FUSED}
+    methods = {"nearest slice", "linear", "spherical", "shape-based", SHAPES, FUSED, *DRAWS}
     tables = _tables(done[0])
     assert list(tables) == [f"in100/{part}, one section in 4 along z known" for part in ("evaluate", "train")]
     for title, rows in tables.items():
@@ -77,7 +78,8 @@ def test_every_case_has_every_method(done: tuple[Path, Results]) -> None:
         assert len({row["missing_voxels"] for row in rows.values()}) == 1
         assert title in done[1].summary
         assert f"{rows[FUSED]['mean_disorientation_deg']:8.2f}" in done[1].summary
-    assert {path.name for path in done[1].files} == {"report.html", "masks.png", "metrics.json", "calibration.json"}
+    figures = {"masks.png", "theta_00.png", "theta_01.png"}
+    assert {path.name for path in done[1].files} == {"report.html", "metrics.json", "calibration.json", *figures}
     assert all(path.is_file() for path in done[1].files)
 
 
@@ -126,7 +128,7 @@ def test_a_killed_run_goes_on_with_the_next_case(
     made = []
 
     def counting(*arguments: Any, **settings: Any) -> Filled:
-        if len(made) == 1:
+        if len(made) == len(DRAWS):
             raise KeyboardInterrupt
         made.append(arguments[4].shape)
         return _oracle(*arguments, **settings)
@@ -137,7 +139,7 @@ def test_a_killed_run_goes_on_with_the_next_case(
     assert [path.name for path in (tmp_path / "run" / "cases").glob("*.json")] == ["00.json"]
     made.clear()
     tasks.run(_config(prior), tmp_path / "run")
-    assert len(made) == 1  # of two
+    assert len(made) == len(DRAWS)  # one case of two
 
     def without_times(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
         return {

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from polymicros_jax.orientation import grains
 from polymicros_jax.orientation.matching import close_pairs, group_means
+from polymicros_jax.orientation.metrics import neighbouring_grains
 from polymicros_jax.orientation.sections import missing_axis, nearest_slice, sections
 from polymicros_jax.orientation.shape_interpolation import segment_plane, signed_distance, taper
 from polymicros_jax.types import ArrayLike
@@ -31,6 +32,7 @@ class Candidates:
       label: ``(nx, ny, nz, k)`` int32, grain numbers, the same for the whole volume; `EMPTY` where there are fewer.
       source: ``(nx, ny, nz, k)`` int32, flat index of the voxel of ``filled`` whose orientation the candidate brings.
       score: ``(nx, ny, nz, k)`` float32 in units of the gap, falling along the last axis; minus infinity where empty.
+      known: ``(nx, ny, nz)``, measured voxels.
       filled: ``(nx, ny, nz, 4)`` orientations, missing ones copied from the nearest known voxel: what ``source`` reads.
       gap: voxels between known ones, the scale of the scores: a boundary is the less certain, the wider the gap.
     """
@@ -38,6 +40,7 @@ class Candidates:
     label: np.ndarray
     source: np.ndarray
     score: np.ndarray
+    known: np.ndarray
     filled: np.ndarray
     gap: float
 
@@ -95,10 +98,9 @@ class _Slots:
                 kept[slot, place], new[wins] = new[wins], kept[slot, place]
 
 
-def _collect(
-    slots: _Slots, filled: np.ndarray, gap: float, shape: tuple[int, ...], axis: int | None = None
-) -> Candidates:
+def _collect(slots: _Slots, filled: np.ndarray, known: np.ndarray, gap: float, axis: int | None = None) -> Candidates:
     """The slots as volumes; with ``axis`` their voxels are numbered with that axis first."""
+    shape = known.shape
 
     def volume(values: Shaped[np.ndarray, "k n"]) -> np.ndarray:
         if axis is None:
@@ -107,7 +109,7 @@ def _collect(
         return np.ascontiguousarray(np.moveaxis(np.moveaxis(values.reshape(-1, *turned), 0, -1), 0, axis))
 
     score = volume(slots.score) / np.float32(gap)
-    return Candidates(volume(slots.label), volume(slots.source), score, filled, gap)
+    return Candidates(volume(slots.label), volume(slots.source), score, known, filled, gap)
 
 
 def _between_sections(
@@ -148,7 +150,7 @@ def _between_sections(
     for position in range(int(planes[0])):  # before the first section: as in it
         _copy(slots, int(planes[0]), position, size)
     gap = float(np.median(np.diff(planes)))
-    return _collect(slots, filled, gap, mask.shape, axis)
+    return _collect(slots, filled, mask, gap, axis)
 
 
 def _pairs(planes: np.ndarray, length: int) -> Iterator[tuple[int, int]]:
@@ -189,6 +191,23 @@ def _global_labels(images: Float[np.ndarray, "s r c 4"], group: str, threshold: 
     return connected_components(graph, directed=False)[1].astype(np.int64)[labels]
 
 
+def _joined(
+    labels: Int[np.ndarray, "nx ny nz"],
+    filled: Float[np.ndarray, "nx ny nz 4"],
+    reach: int,
+    threshold: float,
+    group: str,
+) -> Int[np.ndarray, "nx ny nz"]:
+    """Grain numbers with pieces of one crystal made one: close means, and no further apart than a gap can be wide."""
+    count = int(labels.max()) + 1
+    means = group_means(filled.reshape(-1, 4), labels.ravel(), count, group)
+    pairs = close_pairs(means, threshold, group)
+    near = neighbouring_grains(labels, count, reach)
+    pairs = pairs[np.asarray(near[pairs[:, 0], pairs[:, 1]]).ravel().astype(bool)] if len(pairs) else pairs
+    graph = sparse.coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int64)[labels]
+
+
 def _around_gaps(
     filled: np.ndarray,
     mask: np.ndarray,
@@ -199,10 +218,10 @@ def _around_gaps(
 ) -> Candidates:
     """Grains of the volume filled from the nearest voxel, each offered within reach of its known voxels."""
     step = tuple(h / min(spacing) for h in spacing)
-    labels = grains.segment(filled, threshold, group)
     nearest = ndimage.distance_transform_edt(~mask, sampling=step)
     # A rival further than twice the nearest known voxel is of no account.
     reach = int(np.ceil(2.0 * float(nearest.max()))) + 1
+    labels = _joined(grains.segment(filled, threshold, group), filled, reach, threshold, group)
     slots = _Slots(mask.size, count)
     flat = np.arange(mask.size).reshape(mask.shape)
     for label, box in enumerate(ndimage.find_objects(np.where(mask, labels + 1, 0))):
@@ -215,4 +234,4 @@ def _around_gaps(
         distance, index = ndimage.distance_transform_edt(~inside, sampling=step, return_indices=True)
         slots.offer(flat[wide].ravel(), -distance.ravel(), label, flat[wide][tuple(index)].ravel())
     gap = 2.0 * float(nearest[~mask].mean())
-    return _collect(slots, filled, gap, mask.shape)
+    return _collect(slots, filled, mask, gap)

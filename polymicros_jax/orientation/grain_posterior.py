@@ -92,18 +92,28 @@ def averaged_margins(candidates: Candidates) -> Float[np.ndarray, "nx ny nz k"]:
     """How far each candidate leads over the best other one, averaged over the neighbourhood.
 
     Margins are limited to `CLIP`. The average is over a binomial kernel of three voxels, repeated once per two voxels
-    of gap, so that it reaches about a quarter of the gap. A neighbour that has no such candidate counts as
-    ``-CLIP``.
+    of gap, so that it reaches about a quarter of the gap. Known voxels keep their own margins. A neighbour that has no
+    such candidate counts as ``-CLIP``.
     """
     passes = max(1, round(candidates.gap / 2.0))
     return np.asarray(
-        _averaged(jnp.asarray(candidates.label), jnp.asarray(candidates.score), jnp.asarray(CLIP, jnp.float32), passes)
+        _averaged(
+            jnp.asarray(candidates.label),
+            jnp.asarray(candidates.score),
+            jnp.asarray(candidates.known),
+            jnp.asarray(CLIP, jnp.float32),
+            passes,
+        )
     )
 
 
 @partial(jax.jit, static_argnames="passes")
 def _averaged(
-    label: Int[Array, "nx ny nz k"], score: Float[Array, "nx ny nz k"], clip: Float[Array, ""], passes: int
+    label: Int[Array, "nx ny nz k"],
+    score: Float[Array, "nx ny nz k"],
+    known: Bool[Array, "nx ny nz"],
+    clip: Float[Array, ""],
+    passes: int,
 ) -> Float[Array, "nx ny nz k"]:
     shape, count = label.shape[:3], label.shape[3]
     used = label != EMPTY
@@ -128,7 +138,8 @@ def _averaged(
             found = jnp.sum(jnp.where(same, value[..., None, :] + clip, 0.0), axis=-1) - clip
             return total + weight * found, None
 
-        return jax.lax.scan(add, jnp.zeros_like(margins), (offsets, weights))[0], None
+        mean, _ = jax.lax.scan(add, jnp.zeros_like(margins), (offsets, weights))
+        return jnp.where(known[..., None], margins, mean), None
 
     return jax.lax.scan(one_pass, margins, None, length=passes)[0]
 

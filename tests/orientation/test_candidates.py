@@ -87,6 +87,22 @@ def test_around_gaps_the_score_is_the_distance_to_the_grain(spacing: tuple[float
     assert checked > 0.8 * (found.label != EMPTY).sum()
 
 
+def test_pieces_of_one_crystal_across_a_gap_are_one_grain() -> None:
+    """A bar cut by a gap that is filled from its sides: both halves of the bar are one candidate."""
+    labels = np.zeros((11, 5, 5), int)
+    labels[:, 2, 2] = 1
+    known = np.ones(labels.shape, bool)
+    known[4:7, 1:4, 1:4] = False
+    found = candidates(CRYSTALS[labels], known)
+    halves = found.label[0, 2, 2, 0], found.label[10, 2, 2, 0]
+    assert halves[0] == halves[1]
+    # Further apart than gaps are wide they stay two.
+    labels[3:8] = 0
+    labels[3:8, :, :] = 2
+    apart = candidates(CRYSTALS[labels], np.random.default_rng(0).random(labels.shape) < 0.9)
+    assert apart.label[0, 2, 2, 0] != apart.label[10, 2, 2, 0]
+
+
 def test_labels_of_a_voxel_are_different() -> None:
     labels, known = _tilted((12, 12, 13), 2)
     rng = np.random.default_rng(2)
