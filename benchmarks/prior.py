@@ -341,7 +341,7 @@ def memory(config: UNet3DConfig, side: int, batch: int) -> None:
         state = jax.eval_shape(
             lambda key, network=network: create_state(unet3d.init(key, network), optimisation), jax.random.key(0)
         )
-        step = build_step(network, SIGMA_DATA, "benchmark", optimisation, jax.random.key(0))
+        step = jax.jit(build_step(network, SIGMA_DATA, "benchmark", optimisation, jax.random.key(0)), donate_argnums=0)
         used = step.lower(state, patches).compile().memory_analysis()
         arguments, scratch = used.argument_size_in_bytes, used.temp_size_in_bytes
         print(

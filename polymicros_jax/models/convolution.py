@@ -3,9 +3,10 @@
 GPUs and TPUs have a native operation (`convolve_volumes`). XLA's CPU backend has one too, but it runs at 25 to 120
 GFLOP/s where the matrix product of the same backend runs at 400 on two cores; the gradient of the kernel is slower
 still, above all in loops. On CPU the convolution is therefore written as matrix products (`convolve_tiles`), with fewer
-multiplications: see there, and benchmarks/convolution.py for the figures.
+multiplications: see there, and benchmarks/convolution.py for the figures. Few channels keep XLA's own convolution, as
+a sum of 2D ones (`convolve_planes`).
 
-The CPU lowering has its own reverse-mode derivative, the transposed products. It can be differentiated again, mapped,
+The tiles have their own reverse-mode derivative, the transposed products. It can be differentiated again, mapped,
 put in loops and partitioned over batch and x, but not differentiated in forward mode (`jax.jvp`).
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -23,9 +25,15 @@ Measured, two cores, gradients of 64 channels on 8 x 12^3: 36 ms of processor ti
 """
 
 
+NARROWEST_TILES = 16
+"""Channels, in and out, from which a CPU convolves by tiles."""
+
+
 def convolve(x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "3 3 3 c d"]) -> Float[Array, "b mx my mz d"]:
     """3D convolution without padding, lowered as suits the platform it is compiled for."""
-    return lax.platform_dependent(x, kernel, cpu=convolve_tiles, default=convolve_volumes)
+    # With few channels the products are too narrow to pay for the transforms (and for compiling them).
+    wide = min(kernel.shape[3:]) >= NARROWEST_TILES
+    return lax.platform_dependent(x, kernel, cpu=convolve_tiles if wide else convolve_planes, default=convolve_volumes)
 
 
 def convolve_volumes(
@@ -33,6 +41,17 @@ def convolve_volumes(
 ) -> Float[Array, "b mx my mz d"]:
     """The native operation: the fast lowering on GPU and TPU."""
     return lax.conv_general_dilated(x, kernel, (1, 1, 1), "VALID", dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
+
+
+def convolve_planes(x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "3 3 3 c d"]) -> Float[Array, "b mx my mz d"]:
+    """The same convolution as a sum of three 2D ones, shifted along x: for few channels on CPU."""
+    depth = x.shape[1] - 2
+
+    def plane(tap: int) -> Array:
+        slab = rearrange(lax.slice_in_dim(x, tap, tap + depth, axis=1), "b x y z c -> (b x) y z c")
+        return lax.conv_general_dilated(slab, kernel[tap], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    return rearrange(plane(0) + plane(1) + plane(2), "(b x) y z d -> b x y z d", b=x.shape[0])
 
 
 def convolve_tiles(x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "3 3 3 c d"]) -> Float[Array, "b mx my mz d"]:

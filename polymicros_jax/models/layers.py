@@ -104,31 +104,50 @@ class NoiseEmbedding(nnx.Module):
 
 
 class ConvBlock(nnx.Module):
-    """Weight-standardised convolution, group norm, optional FiLM, SiLU."""
+    """Weight-standardised convolution, group norm, optional FiLM, SiLU.
 
-    def __init__(self, into: int, out: int, groups: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    With ``remat`` only the output of the convolution is stored for the backward pass: what follows is cheap, and made
+    of four arrays of that size in float32.
+    """
+
+    def __init__(self, into: int, out: int, groups: int, *, dtype: jnp.dtype, rngs: nnx.Rngs, remat: bool = False):
         self.conv = Conv3D(into, out, standardise=True, dtype=dtype, rngs=rngs)
         self.norm = GroupNorm(out, groups, rngs=rngs)
         self.dtype = dtype
+        self.remat = remat
 
     def __call__(
         self, x: Float[Array, "b nx ny nz c"], padding: Padding, film: tuple[Array, Array] | None = None
     ) -> Float[Array, "b nx ny nz d"]:
         """Field of the same grid."""
-        x = self.norm(self.conv(x, padding))
-        if film is not None:
-            scale, shift = film
-            x = x * (scale + 1.0) + shift
-        return nnx.silu(x).astype(self.dtype)
+
+        def activated(norm: GroupNorm, x: Array, film: tuple[Array, Array] | None) -> Array:
+            x = norm(x)
+            if film is not None:
+                scale, shift = film
+                x = x * (scale + 1.0) + shift
+            return nnx.silu(x).astype(self.dtype)
+
+        return (nnx.remat(activated) if self.remat else activated)(self.norm, self.conv(x, padding), film)
 
 
 class ResidualBlock(nnx.Module):
     """Two convolution blocks and a skip; the noise embedding modulates the first."""
 
-    def __init__(self, into: int, out: int, embedding: int, groups: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        into: int,
+        out: int,
+        embedding: int,
+        groups: int,
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+        remat: bool = False,
+    ):
         self.film = nnx.Linear(embedding, 2 * out, rngs=rngs)
-        self.first = ConvBlock(into, out, groups, dtype=dtype, rngs=rngs)
-        self.second = ConvBlock(out, out, groups, dtype=dtype, rngs=rngs)
+        self.first = ConvBlock(into, out, groups, dtype=dtype, rngs=rngs, remat=remat)
+        self.second = ConvBlock(out, out, groups, dtype=dtype, rngs=rngs, remat=remat)
         self.skip = Pointwise(into, out, dtype=dtype, rngs=rngs) if into != out else None
 
     def __call__(

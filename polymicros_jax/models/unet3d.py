@@ -43,7 +43,7 @@ class UNet3DConfig:
       heads: attention heads.
       head_width: channels per head.
       compute_dtype: "float32" or "bfloat16"; parameters, norms and the noise embedding stay float32.
-      remat: recompute each block, attention and change of resolution in the backward pass instead of storing its inside.
+      remat: recompute each block, attention and change of resolution in the backward pass, not storing their inside.
     """
 
     channels: int
@@ -73,7 +73,13 @@ class Stage(nnx.Module):
         self.blocks = nnx.Dict(
             {
                 str(number): ResidualBlock(
-                    (into if number == 0 else out) + extra, out, embedding, config.groups, dtype=dtype, rngs=rngs
+                    (into if number == 0 else out) + extra,
+                    out,
+                    embedding,
+                    config.groups,
+                    dtype=dtype,
+                    rngs=rngs,
+                    remat=config.remat,
                 )
                 for number in range(config.blocks)
             }
@@ -106,7 +112,12 @@ class UNet3D(nnx.Module):
         self.down, self.narrow = nnx.Dict(down), nnx.Dict(narrow)
         self.up, self.widen = nnx.Dict(up), nnx.Dict(widen)
         block = functools.partial(
-            ResidualBlock, embedding=4 * config.width, groups=config.groups, dtype=dtype, rngs=rngs
+            ResidualBlock,
+            embedding=4 * config.width,
+            groups=config.groups,
+            dtype=dtype,
+            rngs=rngs,
+            remat=config.remat,
         )
         self.middle_first = block(widths[-1], widths[-1])
         self.middle_second = block(widths[-1], widths[-1])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from polymicros_jax.models import convolution
-from polymicros_jax.models.convolution import convolve_tiles, convolve_volumes
+from polymicros_jax.models.convolution import convolve_planes, convolve_tiles, convolve_volumes
 
 
 def arrays(shape, into, out, dtype=jnp.float32):
@@ -60,11 +60,23 @@ def test_tiles_are_the_sum_that_defines_a_convolution():
     assert np.abs(y - convolve_tiles(x, kernel[::-1])).max() > 1.0
 
 
-def test_the_platform_of_the_tests_gets_its_lowering():
-    x, kernel, _ = arrays((1, 2, 2, 2), 2, 2)
-    text = jax.jit(convolution.convolve).lower(x, kernel).as_text()
-    native, products = "stablehlo.convolution" in text, "stablehlo.dot_general" in text
-    assert (native, products) == ((False, True) if jax.default_backend() == "cpu" else (True, False))
+def test_planes_agree_too():
+    x, kernel, _ = arrays((2, 5, 4, 3), 4, 6)
+    assert_close(convolve_planes(x, kernel), convolve_volumes(x, kernel), FLOAT32)
+
+
+@pytest.mark.parametrize(("channels", "operation"), [(16, "stablehlo.dot_general"), (8, "stablehlo.convolution")])
+def test_a_cpu_gets_the_lowering_of_its_channels(channels, operation):
+    x, kernel, _ = arrays((1, 2, 2, 2), channels, channels)
+    text = jax.jit(convolution.convolve).trace(x, kernel).lower(lowering_platforms=("cpu",)).as_text()
+    assert [name for name in ("stablehlo.dot_general", "stablehlo.convolution") if name in text] == [operation]
+
+
+def test_an_accelerator_gets_the_native_operation():
+    x, kernel, _ = arrays((1, 2, 2, 2), 16, 16)
+    text = jax.jit(convolution.convolve).trace(x, kernel).lower(lowering_platforms=("cuda",)).as_text()
+    assert "stablehlo.convolution" in text
+    assert "stablehlo.dot_general" not in text
 
 
 def test_it_differentiates_again_maps_and_loops():
