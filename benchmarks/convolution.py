@@ -6,14 +6,25 @@ Prints GFLOP/s, counted as those of the direct sum, of the native 3D convolution
 products of tiles; by wall time and by processor time (as if all cores worked all the time), for grids and channels of
 the compact prior. Calls alternate; the best of five counts.
 
-Last result: LAST_RESULT
+Last result: two cores at a load of 17, so that only the processor time says something::
+
+        case      pass   wall:     3D  planes   tiles   processor:     3D  planes   tiles
+       12x32   forward              3       9      15                  56     212     276
+       12x32 gradients              2       5       7                  46     145     173
+       24x16   forward              3      11      11                  31     129     170
+       24x16 gradients              1       2       3                  27      39      69
+        6x96   forward              7      11      16                 124     239     325
+        6x96 gradients              4      13      17                  84     192     280
+       12x64   forward              8       4      29                  96      86     382
+       12x64 gradients              9      15      22                  78     179     267
 """
 
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +37,7 @@ CASES = ("24x16", "12x32", "12x64", "12x96", "6x64", "6x96", "6x160", "3x96")
 LOWERINGS = {"3D": convolve_volumes, "planes": convolve_planes, "tiles": convolve_tiles}
 
 
-def best_times(calls: dict[str, Callable[[], jax.Array]]) -> dict[str, tuple[float, float]]:
+def best_times(calls: Mapping[str, Callable[[], Any]]) -> dict[str, tuple[float, float]]:
     """Shortest wall time and least processor time of five alternating calls, after one that compiles."""
     wall: dict[str, list[float]] = {name: [] for name in calls}
     processor: dict[str, list[float]] = {name: [] for name in calls}

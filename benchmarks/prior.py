@@ -343,6 +343,8 @@ def memory(config: UNet3DConfig, side: int, batch: int) -> None:
         )
         step = jax.jit(build_step(network, SIGMA_DATA, "benchmark", optimisation, jax.random.key(0)), donate_argnums=0)
         used = step.lower(state, patches).compile().memory_analysis()
+        if used is None:
+            raise SystemExit("this backend reports no memory")
         arguments, scratch = used.argument_size_in_bytes, used.temp_size_in_bytes
         print(
             f"{batch} x {side}^3, {network.compute_dtype}, {'with' if remat else 'without'} rematerialisation: "
