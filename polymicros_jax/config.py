@@ -205,6 +205,37 @@ def _evaluate() -> ConfigDict:
     )
 
 
+def _realism() -> ConfigDict:
+    return ConfigDict(
+        {
+            "prior": "compact_gsh4",
+            "volume": volume("in100/train"),
+            "shape": (32, 32, 32),
+            "draws": 4,
+            "mixtures": 4,
+            "bounds": "",
+            "steps": 25,
+            "skip": 12,
+            "skips": (4, 8, 12, 16, 20),
+        }
+    )
+
+
+def _diversity() -> ConfigDict:
+    return ConfigDict(
+        {
+            "dataset": "",
+            "side": 16,
+            "count": 24,
+            "measured": (),
+            "synthetic": (),
+            "voronoi_grains": (10, 100),
+            "priors": ("compact_gsh4",),
+            "steps": 25,
+        }
+    )
+
+
 def _convert() -> ConfigDict:
     return ConfigDict(
         {
@@ -225,6 +256,8 @@ _SECTIONS: dict[str, Callable[[], ConfigDict]] = {
     "super_resolve": _super_resolve,
     "expand": _expand,
     "evaluate": _evaluate,
+    "realism": _realism,
+    "diversity": _diversity,
     "convert": _convert,
     "bootstrap": ConfigDict,
 }

@@ -3,6 +3,7 @@
 Everything that can be wrong with a config is found here, before any long work starts.
 """
 
+from polymicros_jax.experiment.assessment import Diversity, Realism, diversity, realism
 from polymicros_jax.experiment.chain import stages
 from polymicros_jax.experiment.evaluation import Conversion, Evaluation, conversion, evaluation
 from polymicros_jax.experiment.generation import cluster, generation
@@ -11,15 +12,19 @@ from polymicros_jax.experiment.training import Training, training
 
 __all__ = [
     "Conversion",
+    "Diversity",
     "Evaluation",
     "Expansion",
+    "Realism",
     "Reconstruction",
     "Training",
     "cluster",
     "conversion",
+    "diversity",
     "evaluation",
     "expansion",
     "generation",
+    "realism",
     "reconstruction",
     "stages",
     "training",

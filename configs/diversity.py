@@ -1,0 +1,28 @@
+"""How diverse is a dataset? Effective rank and explained variance beside measured, synthetic and unconditioned volumes.
+
+What:     24 cubes of 16^3 of each set: measured volumes, Voronoi tessellations of two grain sizes, unconditioned draws
+          of the prior, and a dataset made with the engine.
+Command:  python -m polymicros_jax.main --config=configs/diversity.py
+          Beside a dataset: --config.diversity.dataset=runs/generate_smoke/dataset; for large volumes also
+          --config.diversity.side=32
+          Synthetic volumes of other programs (DREAM.3D, kanapy) as files: see `synthetic` below.
+Cost:     about 3 minutes on two idle cores.
+Expect:   runs/diversity/report.html with curves, ranks, and scores on common components.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from polymicros_jax import config as defaults
+
+SYNTHETIC = ("../shared/data/synth3d_prisms_copper32/Copper.dream3d",)
+"""Volumes of the DREAM.3D synthetic builder; a set of their own where the files are at hand."""
+
+
+def get_config() -> ConfigDict:
+    """Measured volumes that travel with the package, and what can be generated."""
+    config = defaults.default("diversity")
+    config.diversity.measured = (defaults.volume("in100"), defaults.volume("al1050"))
+    config.diversity.synthetic = tuple(defaults.volume(path) for path in SYNTHETIC if Path(path).exists())
+    return config
