@@ -34,7 +34,7 @@ from polymicros_jax.training.prior import Prior
 from polymicros_jax.training.progress import Progress
 from polymicros_jax.types import ArrayLike, Key, Params
 
-BOUNDS = {"gsh4": "gsh4", "rogsh3": "paper"}
+BOUNDS = {"gsh4": "gsh4", "hex27": "hex27", "rogsh3": "paper"}
 """Preset of MOSM bounds by representation: the variance of the field must match that of the channels."""
 
 MOST_REFUSALS_IN_A_ROW = 10

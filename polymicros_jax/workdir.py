@@ -28,8 +28,13 @@ def check(workdir: Path, config: Config) -> None:
         different = _first_difference(json.loads(record.read_text()), _plain(config), "config")
         if different is not None:
             raise ConfigError(f"{record}: {different}; give another --workdir, or the config this one was written by")
-    elif workdir.exists() and any(path.name != ENVIRONMENT for path in workdir.iterdir()):
+    elif workdir.exists() and not all(_of_a_start(path.name) for path in workdir.iterdir()):
         raise ConfigError(f"{workdir}: is not empty and has no config.json; give a new or empty --workdir")
+
+
+def _of_a_start(name: str) -> bool:
+    """Whether `start` leaves a file of this name when it is killed: the first record, or one half written."""
+    return name == ENVIRONMENT or (name.startswith((f".{ENVIRONMENT}.", ".config.json.")) and name.endswith(".part"))
 
 
 def start(workdir: Path, config: Config) -> None:

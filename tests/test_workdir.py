@@ -47,6 +47,17 @@ def test_an_empty_folder_is_accepted(tmp_path):
     assert (tmp_path / "config.json").exists()
 
 
+def test_a_folder_whose_start_was_killed_is_taken_for_a_new_one(tmp_path):
+    for name in ("environment.json", ".environment.json.7.00ff.part", ".config.json.7.00ff.part"):
+        (tmp_path / name).write_text("{")
+    claim(tmp_path, defaults.default("convert"))
+    assert read(tmp_path / "config.json")["task"] == "convert"
+    (other := tmp_path / "other").mkdir()
+    (other / ".data.npz.7.00ff.part").write_text("")
+    with pytest.raises(ConfigError, match="is not empty"):
+        workdir.check(other, defaults.default("convert"))
+
+
 def test_another_config_is_refused_by_the_key_that_differs(tmp_path):
     claim(tmp_path, defaults.default("train"))
     before = (tmp_path / "config.json").read_bytes()
