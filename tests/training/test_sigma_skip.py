@@ -9,6 +9,7 @@ from polymicros_jax import train as module
 from polymicros_jax.data.patches import MemoryFields
 from polymicros_jax.diffusion.loss import NoiseLaw
 from polymicros_jax.experiment.training import Training
+from polymicros_jax.training.ema import EmaLaw
 from polymicros_jax.training.prior import load_prior, read_card
 from polymicros_jax.training.step import Optimisation, build_step, create_state
 
@@ -55,7 +56,8 @@ def trained(prior, folder):
         initial=prior,
         previous=None,
         source=MemoryFields((field,)),
-        optimisation=Optimisation(steps=3, batch=4, learning_rate=0.1, warmup=0),
+        # No average: it would take 1000 steps to follow.
+        optimisation=Optimisation(steps=3, batch=4, learning_rate=0.1, warmup=0, ema=EmaLaw(0.0)),
         patch=4,
         symmetries=None,
         weights=None,
