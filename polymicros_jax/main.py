@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
         if config.get("task") == "train":
             distributed.join(distributed.requested(os.environ))
         results = tasks.run(config, folder.absolute())
-    except (ConfigError, DataError, FileNotFoundError, FloatingPointError, ValueError) as error:
+    except (ConfigError, DataError, FloatingPointError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if distributed.is_writer():
