@@ -9,22 +9,19 @@ proportional (at fewer than 10^5 its fixed costs make our ratios look better tha
 time (of all cores together) are given, since wall time on a shared machine says little. The aims: a ratio of at least 5
 for disorientations and colours, and 10^6 voxels decoded in at most 20 s on two cores.
 
-Last result: two cores, shared, at a load of 11; `--voxels 40000 --reference 20000`::
+Last result: two idle cores, 10^6 voxels, orix on 10^5 of them and scaled::
 
                    ours, wall and CPU [s]  orix, wall and CPU [s]  ratios
-    432 encode              0.001    0.001           3.2      0.7      4193.0  938.1
-    432 decode              1.136    0.283           2.9      0.7         2.5    2.5
-    432 disorientation      0.003    0.001           0.2      0.1        56.2   66.9
-    432 IPF colours         0.020    0.004           0.2      0.1        12.4   18.7
-    432 largest error of decode(encode(q)): 1.8e-05 degrees
-    622 encode              0.008    0.003           0.7      0.2        85.0   78.0
-    622 decode              2.504    0.766           0.6      0.3         0.2    0.4
-    622 disorientation      0.005    0.001           0.1      0.0        31.1   43.6
-    622 IPF colours         0.005    0.005           0.3      0.1        63.2   20.2
-    622 largest error of decode(encode(q)): 1.7e-05 degrees
-
-Earlier, at a lower load, 10^6 voxels: decode 2.8 s (432) and 8.1 s (622). Its six steps take the same time in a scan as
-unrolled (10^5 voxels side by side in one process: 3.8 and 3.9 s at a load of 7) and compile in 6.9 s, not 10.9.
+    432 encode              0.050    0.096           2.1      4.2        41.9   43.4
+    432 decode              2.697    5.129           2.1      4.0         0.8    0.8
+    432 disorientation      0.007    0.013           0.6      0.8        78.7   65.6
+    432 IPF colours         0.065    0.121           0.9      1.8        14.5   14.7
+    432 largest error of decode(encode(q)): 2.3e-05 degrees
+    622 encode              0.094    0.175           1.2      2.2        13.0   12.8
+    622 decode              7.076   13.722           1.2      2.2         0.2    0.2
+    622 disorientation      0.016    0.032           0.4      0.7        22.3   22.1
+    622 IPF colours         0.068    0.121           0.9      1.6        12.8   13.4
+    622 largest error of decode(encode(q)): 2.2e-05 degrees
 """
 
 import argparse

@@ -156,7 +156,8 @@ def test_aspect_makes_long_grains() -> None:
 @pytest.mark.slow
 def test_growth_in_3d_is_linear_in_the_squared_radius() -> None:
     labels, history = grain_growth.grow(0, (48, 48, 48), 60, start=1000)
-    assert (history.sets[1:] < 0.8 * history.grains[:-1])[history.grains[:-1] > 200].all()  # even in a box this small
+    # Grains share sets while the box is many grains wide; below six grains a side nearly all touch.
+    assert (history.sets[1:] < 0.8 * history.grains[:-1])[history.grains[:-1] > 6**3].all()
     late = history.grains < 500
     squares = history.mean_radius[late] ** 2
     slope, intercept = np.polyfit(history.time[late], squares, 1)
