@@ -34,7 +34,8 @@ Last result: compact network, defaults, two cores beside some other load (calls 
     training step PyTorch       1.5060    1.9453    0.083       5.31
     training step: PyTorch's time over ours 1.30 (processor time 1.47)
 
-The outputs of the two differ by at most 4.9e-05 standard deviations. What keeps the denoiser under 1 is not profiled yet.
+The outputs of the two differ by at most 4.9e-05 standard deviations. What keeps the denoiser
+under 1 is not profiled yet.
 """
 
 import argparse
