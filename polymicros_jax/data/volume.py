@@ -33,7 +33,11 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What a damaged archive raises, depending on where the damage is."""
+"""What a damaged archive raises, depending on where the damage is.
+
+`zipfile` answers a compression method or a flag that it does not know, which is what a flipped bit in a member's header
+looks like, with NotImplementedError.
+"""
 
 NPZ_FORMAT = "polymicros_jax.OrientationVolume/1"
 
