@@ -35,9 +35,19 @@ DPI = 130
 _AXES = "xyz"
 
 
+class _Shown(Figure):
+    """A figure that a notebook shows by itself, without `pyplot` or a magic command."""
+
+    def _repr_png_(self) -> bytes:
+        return to_png(self)
+
+
 def figure(width: float, height: float) -> Figure:
-    """An empty figure of `width` x `height` inches with the Agg canvas; its parts are laid out without overlap."""
-    canvas = FigureCanvasAgg(Figure(figsize=(width, height), dpi=DPI, layout="constrained"))
+    """An empty figure of `width` x `height` inches with the Agg canvas; its parts are laid out without overlap.
+
+    It shows itself as the last value of a notebook cell.
+    """
+    canvas = FigureCanvasAgg(_Shown(figsize=(width, height), dpi=DPI, layout="constrained"))
     return canvas.figure
 
 

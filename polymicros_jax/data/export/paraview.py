@@ -42,8 +42,8 @@ def write_paraview(volume: OrientationVolume, path: str | Path, cells: Mapping[s
     return write_vti(path, arrays, volume.spacing, comment=comment)
 
 
-def ipf_colours(volume: OrientationVolume, axis: str) -> np.ndarray:
-    """IPF colours along a sample axis, ``(nx, ny, nz, 3)`` uint8.
+def ipf_colours(volume: OrientationVolume, axis: str | tuple[float | int, float | int, float | int]) -> np.ndarray:
+    """IPF colours along a sample direction ("x", "y", "z" or any vector), ``(nx, ny, nz, 3)`` uint8.
 
     Black where nothing was observed and where no colour key exists for the phase.
     """
