@@ -83,6 +83,9 @@ def blocks(group: str) -> tuple[Block, ...]:
 
     Raises:
         ValueError: there is no embedding for this group.
+
+    >>> [len(blocks(group)) for group in ("432", "622")]
+    [1, 3]
     """
     if group not in _BLOCKS:
         raise ValueError(f"group: found {group!r}; embeddings exist for {', '.join(_BLOCKS)}")
@@ -90,7 +93,11 @@ def blocks(group: str) -> tuple[Block, ...]:
 
 
 def channels(group: str = "432") -> int:
-    """Number H of channels: 9 for 432, 27 for 622."""
+    """Number H of channels: 9 for 432, 27 for 622.
+
+    >>> channels("432"), channels("622")
+    (9, 27)
+    """
     return sum(2 * block.degree + 1 for block in blocks(group))
 
 
@@ -101,6 +108,9 @@ def mixing(group: str) -> np.ndarray:
     The identity for 432. For 622 a product of plane rotations that makes all diagonal entries of `O diag(variances)
     O^T` equal (Schur-Horn, by the construction of Chan and Li): each turns the channel of smallest variance towards
     the one of largest until the first has the mean.
+
+    >>> bool(np.array_equal(mixing("432"), np.eye(9))), bool(np.allclose(mixing("622") @ mixing("622").T, np.eye(27)))
+    (True, True)
     """
     size = channels(group)
     matrix = np.eye(size)
@@ -127,7 +137,12 @@ def _block_variance(block: Block) -> float:
 
 
 def encode_harmonics(q: Float[ArrayLike, "*batch 4"], group: str) -> Float[Array, "*batch h"]:
-    """The blocks of real harmonics before mixing."""
+    """The blocks of real harmonics before mixing.
+
+    >>> from polymicros_jax.orientation import quaternion
+    >>> encode_harmonics(quaternion.from_euler(np.zeros(3)), "432").round(3).tolist()  # the m = 0 and m = 4 of the cube
+    [1.146, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.968, 0.0]
+    """
     g = to_matrix(q)
     parts: list[Array] = []
     for block in blocks(group):
@@ -149,6 +164,12 @@ def encode(q: Float[ArrayLike, "*batch 4"], group: str = "432") -> Float[Array, 
 
     Raises:
         ValueError: there is no embedding for this group.
+
+    >>> from polymicros_jax.orientation import quaternion
+    >>> cube = encode(quaternion.from_euler(np.radians([0.0, 0.0, 0.0])))
+    >>> same = encode(quaternion.from_euler(np.radians([90.0, 90.0, 0.0])))
+    >>> cube.shape, round(float(jnp.linalg.norm(cube)), 4), round(float(jnp.linalg.norm(cube - same)), 4)
+    ((9,), 1.5, 0.0)
     """
     e = encode_harmonics(q, group)
     if group == "432":
@@ -162,6 +183,11 @@ def sample_rotation(r: Float[ArrayLike, "4"], group: str = "432") -> Float[Array
 
     `r` maps coordinates of the new sample frame to the old one, so `q * r` is the same crystal described from the new
     frame.
+
+    >>> from polymicros_jax.orientation import quaternion
+    >>> q, r = quaternion.random(jax.random.key(0), (2,))
+    >>> bool(jnp.allclose(encode(quaternion.multiply(q, r)), sample_rotation(r) @ encode(q), atol=1e-5))
+    True
     """
     r = jnp.asarray(r)
     rotation = to_matrix(r).T  # crystal directions, rows of to_matrix(q), become to_matrix(r)^T of themselves
@@ -180,6 +206,10 @@ def generators(group: str) -> np.ndarray:
     """Antisymmetric float64 `(3, H, H)` matrices L of infinitesimal turns of the sample frame.
 
     `d/dt encode_harmonics(q * exp(t e_i)) = L_i @ encode_harmonics(q)` at t = 0, before mixing.
+
+    >>> turns = generators("432")
+    >>> turns.shape, bool(np.allclose(turns, -turns.swapaxes(1, 2)))
+    ((3, 9, 9), True)
     """
     result = np.zeros((3, channels(group), channels(group)))
     small = 0.1  # any angle below pi: the logarithm is exact
@@ -279,6 +309,12 @@ def decode(
 
     Raises:
         ValueError: there is no embedding for this group, or the last axis is not its number of channels.
+
+    >>> from polymicros_jax.orientation import quaternion
+    >>> euler = np.radians([10.0, 20.0, 30.0])
+    >>> q, distance = decode(encode(quaternion.from_euler(euler)))
+    >>> np.degrees(quaternion.to_euler(q)).round(2).tolist(), round(float(distance), 3)
+    ([10.0, 20.0, 30.0], 0.0)
     """
     e = jnp.asarray(e)
     size = channels(group)

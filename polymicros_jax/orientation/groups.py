@@ -93,6 +93,9 @@ def operators(group: str) -> np.ndarray:
 
     Raises:
         ValueError: the name is none of the 11 proper rotation groups.
+
+    >>> {group: len(operators(group)) for group in ("1", "222", "432", "622")}
+    {'1': 1, '222': 4, '432': 24, '622': 12}
     """
     if group not in LAUE_GROUPS:
         raise ValueError(f"group: found {group!r}; accepted are the proper rotation groups {', '.join(LAUE_GROUPS)}")

@@ -42,6 +42,10 @@ def wigner(q: Float[ArrayLike, "*batch 4"], degree: int) -> Complex[Array, "*bat
     """All `T_l^{mn}`, m (crystal) and n (sample) from -degree to degree.
 
     Bunge, Texture Analysis in Materials Science, ch. 14.
+
+    >>> from polymicros_jax.orientation import quaternion
+    >>> wigner(quaternion.from_euler(np.zeros(3)), 1).real.round(3).tolist()  # T of the identity is the identity
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
     euler = to_euler(q)
     v = _eigenvectors(degree).astype(euler.dtype)
@@ -71,6 +75,9 @@ def symmetric_basis(degree: int, group: str) -> np.ndarray:
     trace is M. They are its columns of largest |m| first, made orthogonal one after the other, in reverse order: the
     last function holds all of the largest m, and the `T_12^{0,2}` of the paper (Eq. 10) is the second of degree 12.
     The choice is deterministic.
+
+    >>> symmetric_basis(4, "432").real.round(4).tolist()  # sqrt(5/24), sqrt(7/12), sqrt(5/24): the cubic harmonic
+    [[0.4564, 0.0, 0.0, 0.0, 0.7638, 0.0, 0.0, 0.0, 0.4564]]
     """
     projector = np.mean(_wigner_host(operators(group), degree), axis=0)
     rank = round(float(np.trace(projector).real))
@@ -90,7 +97,11 @@ def symmetric_basis(degree: int, group: str) -> np.ndarray:
 
 
 def multiplicity(degree: int, group: str) -> int:
-    """Number M of independent crystal-symmetric functions of a degree."""
+    """Number M of independent crystal-symmetric functions of a degree.
+
+    >>> [degree for degree in range(13) if multiplicity(degree, "432")]
+    [0, 4, 6, 8, 9, 10, 12]
+    """
     return len(symmetric_basis(degree, group))
 
 
@@ -107,6 +118,11 @@ def symmetrised(
 
     Raises:
         ValueError: the group is none of the 11 Laue classes.
+
+    >>> from polymicros_jax.orientation import quaternion
+    >>> t = symmetrised(quaternion.from_euler(np.radians([10.0, 20.0, 30.0])), 4)
+    >>> t.shape, round(float((abs(t) ** 2).sum()), 4)  # squares sum to one
+    ((9, 1), 1.0)
     """
     euler = to_euler(q)
     basis, v = symmetric_basis(degree, group), _eigenvectors(degree)

@@ -50,6 +50,10 @@ def sector(group: str) -> Sector:
 
     Raises:
         ValueError: there is no colour key for this group.
+
+    >>> key = sector("432")
+    >>> np.degrees(np.arccos(key.centre[2])).round(2).item()  # how far the white point lies from [001]
+    31.65
     """
     if group not in _NORMALS:
         raise ValueError(f"group: found {group!r}; colour keys exist for {', '.join(_NORMALS)}")
@@ -74,7 +78,11 @@ def sector(group: str) -> Sector:
 
 
 def fold(v: Float[ArrayLike, "*batch 3"], group: str = "432") -> Float[Array, "*batch 3"]:
-    """The equivalent of a crystal direction (Laue group, so with inversion) in the fundamental sector."""
+    """The equivalent of a crystal direction (Laue group, so with inversion) in the fundamental sector.
+
+    >>> fold(np.array([[0.0, -1.0, 0.0], [-0.6, 0.0, 0.8], [0.48, -0.6, 0.64]])).round(2).tolist()
+    [[0.0, 0.0, 1.0], [0.6, 0.0, 0.8], [0.6, 0.48, 0.64]]
+    """
     v = jnp.abs(jnp.asarray(v))
     x, y, z = v[..., 0], v[..., 1], v[..., 2]
     if group == "432":
@@ -95,6 +103,10 @@ def direction_colours(v: Float[ArrayLike, "*batch 3"], group: str = "432") -> Fl
 
     Raises:
         ValueError: there is no colour key for this group.
+
+    >>> corners = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0]]) / np.sqrt([[1.0], [2.0], [3.0]])
+    >>> direction_colours(corners).round(2).tolist()  # [001] red, [101] green, [111] blue
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
     key = sector(group)
     h = fold(v, group)
@@ -132,6 +144,10 @@ def colours(
 
     Raises:
         ValueError: the direction is unknown or zero, or there is no colour key for this group.
+
+    >>> from polymicros_jax.orientation.quaternion import from_euler
+    >>> colours(from_euler(np.radians([[0.0, 0.0, 0.0], [0.0, 45.0, 0.0]])), "z").round(2).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
     if isinstance(direction, str):
         if direction not in SAMPLE_DIRECTIONS:

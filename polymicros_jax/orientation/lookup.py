@@ -17,6 +17,10 @@ def fundamental_zone_grid(group: str, spacing: float) -> np.ndarray:
     A super-Fibonacci spiral (Alexa, CVPR 2022) covers all rotations, cell volume `spacing^3` each (SO(3) has volume 8
     pi^2 in the metric of rotation angles), and the points that lie in the zone are kept. No random numbers: the grid
     is a function of its arguments.
+
+    >>> grid = fundamental_zone_grid("432", np.radians(10.0))
+    >>> round(len(grid) * np.radians(10.0) ** 3 / (8 * np.pi**2 / 24), 2)  # cells over the volume of the zone
+    np.float64(1.0)
     """
     count = int(np.ceil(8 * np.pi**2 / spacing**3))
     kept = []
@@ -34,7 +38,11 @@ def fundamental_zone_grid(group: str, spacing: float) -> np.ndarray:
 
 
 def nearest(points: Float[Array, "n h"], table: Float[np.ndarray, "m h"]) -> Int[Array, "n"]:
-    """Index of the closest row of `table`, by one matrix product: `argmax(2 p.t - |t|^2)`."""
+    """Index of the closest row of `table`, by one matrix product: `argmax(2 p.t - |t|^2)`.
+
+    >>> nearest(jnp.array([[0.9, 0.2], [0.1, 0.4]]), np.eye(2)).tolist()
+    [0, 1]
+    """
     rows = jnp.asarray(table, points.dtype)
     half_square = jnp.asarray(0.5 * np.sum(table.astype(np.float64) ** 2, axis=1), points.dtype)
     return jnp.argmax(points @ rows.T - half_square[None, :], axis=1)

@@ -73,7 +73,11 @@ _REPRESENTATIONS: dict[str, Representation] = {
 
 
 def names() -> tuple[str, ...]:
-    """The known representations."""
+    """The known representations.
+
+    >>> names()
+    ('gsh4', 'hex27', 'rogsh3')
+    """
     return tuple(_REPRESENTATIONS)
 
 
@@ -82,6 +86,10 @@ def get(name: str) -> Representation:
 
     Raises:
         ValueError: there is no representation of this name.
+
+    >>> kind = get("gsh4")
+    >>> kind.group, kind.channels, kind.sigma_data
+    ('432', 9, 0.5)
     """
     if name not in _REPRESENTATIONS:
         raise ValueError(f"representation: found {name!r}; accepted are {', '.join(names())}")

@@ -30,6 +30,11 @@ def from_euler(euler: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 3"]:
 
     Eq. 8 is misprinted in the paper (off by up to 15.5); here is the group average of Wigner-D it stands for. The
     even powers of sines of Eqs. 9 and 10 are written in `c = cos Phi`.
+
+    >>> from_euler(np.radians([0.0, 0.0, 0.0])).round(4).tolist()
+    [0.4564, 0.7638, 0.6553]
+    >>> from_euler(np.radians([90.0, 0.0, 270.0])).round(4).tolist()  # the same cube
+    [0.4564, 0.7638, 0.6553]
     """
     euler = jnp.asarray(euler)
     phi1, Phi, phi2 = euler[..., 0], euler[..., 1], euler[..., 2]
@@ -59,7 +64,13 @@ def from_euler(euler: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 3"]:
 
 @jax.jit
 def encode(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 3"]:
-    """The ROGSH triple of unit quaternions. It is not injective, see the module."""
+    """The ROGSH triple of unit quaternions. It is not injective, see the module.
+
+    >>> from polymicros_jax.orientation import quaternion
+    >>> euler = np.radians([10.0, 50.0, 70.0])
+    >>> bool(np.allclose(encode(quaternion.from_euler(euler)), from_euler(euler), atol=1e-5))
+    True
+    """
     return from_euler(to_euler(q))
 
 

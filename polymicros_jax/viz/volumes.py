@@ -17,7 +17,7 @@ def plot(
     *,
     direction: str | tuple[float | int, float | int, float | int] = "z",
     known: Bool[ArrayLike, "nx ny nz"] | None = None,
-    spacing: Sequence[float | int] | None = None,
+    spacing: Sequence[float] | None = None,
     group: str | None = None,
     indices: tuple[int | None, int | None, int | None] = (None, None, None),
     title: str = "",

@@ -45,7 +45,7 @@ def test_quaternions_are_cubic_on_a_grid_of_one_micrometre_unless_said() -> None
     assert figure.axes[0].images[0].get_extent() == [0, 4, 0, 5]
     known = np.zeros((3, 4, 5), bool)
     known[:, :, ::4] = True
-    figure = pm.plot(Q, group="622", spacing=(1, 2, 3), known=known)
+    figure = pm.plot(Q, group="622", spacing=(1.0, 2.0, 3.0), known=known)
     wanted = np.where(known[1, ..., None], ipf.colours(Q[1], "z", "622"), canvas.MISSING_GREY[0])
     np.testing.assert_allclose(planes(figure)[0], wanted, atol=BYTE)
     assert figure.axes[0].images[0].get_extent() == [0, 8, 0, 15]
