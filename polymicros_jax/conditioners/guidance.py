@@ -31,6 +31,11 @@ class KnownVoxelsGuide:
       noise: standard deviation of the observation's noise, in units of the channels.
       strength: 1 is the derived weight; 0 switches the guide off.
       iterations: of the conjugate gradients.
+
+    >>> guide = KnownVoxelsGuide(values=jnp.ones((2, 1, 1, 1)), known=jnp.array([True, False]).reshape(2, 1, 1))
+    >>> denoise = guide(lambda x, sigma: x / 2)
+    >>> denoise(jnp.zeros((2, 1, 1, 1)), jnp.array(1.0)).ravel().round(3).tolist()
+    [1.0, 0.0]
     """
 
     values: jax.Array

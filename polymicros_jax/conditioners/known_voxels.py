@@ -19,6 +19,11 @@ class KnownVoxels:
       values: ``(nx, ny, nz, h)``; read at known voxels only, the others may hold anything, NaN included.
       known: ``(nx, ny, nz)`` boolean.
       theta: share of the steps of the whole schedule that are conditioned, 0 to 1.
+
+    >>> known = KnownVoxels(values=jnp.ones((2, 1, 1, 1)), known=jnp.array([True, False]).reshape(2, 1, 1))
+    >>> early, late = (Step(jnp.array(i), jnp.array(10), jnp.array(1.0), jax.random.key(0)) for i in (0, 8))
+    >>> [known(jnp.zeros((2, 1, 1, 1)), step).ravel().tolist() for step in (early, late)]
+    [[1.0, 0.0], [0.0, 0.0]]
     """
 
     values: jax.Array
@@ -41,6 +46,11 @@ class NoisedKnownVoxels:
     Attributes:
       values: ``(nx, ny, nz, h)``; read at known voxels only.
       known: ``(nx, ny, nz)`` boolean.
+
+    >>> known = NoisedKnownVoxels(values=jnp.ones((2, 1, 1, 1)), known=jnp.array([True, False]).reshape(2, 1, 1))
+    >>> last = Step(jnp.array(9), jnp.array(10), jnp.array(0.0), jax.random.key(0))
+    >>> known(jnp.zeros((2, 1, 1, 1)), last).ravel().tolist()
+    [1.0, 0.0]
     """
 
     values: jax.Array

@@ -74,6 +74,11 @@ def slice_covariances(
     """Pooled mean of the pixels, and each map's covariances about it at the lags of the volume; NaN where too small.
 
     About the pooled mean, not the map's own: how far a slice's mean strays is part of the statistics of the volume.
+
+    >>> image = np.array([[0.0, 2.0], [2.0, 0.0]])[..., None]
+    >>> mean, planes = slice_covariances({"z": image}, (2, 2, 2), periodic=True)
+    >>> mean.tolist(), planes["z"][..., 0, 0].tolist()
+    ([1.0], [[1.0, -1.0], [-1.0, 1.0]])
     """
     maps = {name: np.asarray(values) for name, values in slices.items()}
     mean = np.concatenate([m.reshape(-1, m.shape[-1]) for m in maps.values()]).mean(axis=0)
@@ -92,7 +97,12 @@ def slice_covariances(
 
 
 def reconciled(planes: Mapping[str, Float[np.ndarray, "_ _ h h"]]) -> dict[str, Float[np.ndarray, "_ _ h h"]]:
-    """The planes with one value wherever several hold the same lag: the average of those that are there."""
+    """The planes with one value wherever several hold the same lag: the average of those that are there.
+
+    >>> one, two = np.ones((2, 2, 1, 1)), np.full((2, 2, 1, 1), 3.0)
+    >>> reconciled({"x": one, "y": two})["x"][..., 0, 0].tolist()  # lags along z lie in both planes
+    [[2.0, 2.0], [1.0, 1.0]]
+    """
     result = {name: np.array(plane) for name, plane in planes.items()}
     zero = np.mean([plane[0, 0] for plane in planes.values()], axis=0)
     for first, second in _SHARED:

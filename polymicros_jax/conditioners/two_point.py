@@ -84,7 +84,13 @@ def two_point(
 
 
 def plane_covariances(x: Float[Array, "nx ny nz h"]) -> dict[str, Float[Array, "_ _ h h"]]:
-    """Two-point covariances on the three planes through zero lag; periodic."""
+    """Two-point covariances on the three planes through zero lag; periodic.
+
+    >>> x = jnp.arange(2.0)[:, None, None, None] * jnp.ones((2, 2, 2, 1))
+    >>> planes = plane_covariances(x)
+    >>> planes["z"][..., 0, 0].round(3).tolist(), planes["x"][..., 0, 0].round(3).tolist()
+    ([[0.25, 0.25], [-0.25, -0.25]], [[0.25, 0.25], [0.25, 0.25]])
+    """
     return orthogonal_planes(x - jnp.mean(x, axis=(0, 1, 2), keepdims=True))
 
 

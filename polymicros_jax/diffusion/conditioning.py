@@ -66,10 +66,22 @@ class Composition:
 
 
 def compose(*projections: Projection) -> Composition:
-    """One projection that applies the given ones in order. Projections need not commute: the last one wins."""
+    """One projection that applies the given ones in order. Projections need not commute: the last one wins.
+
+    >>> import jax.numpy as jnp
+    >>> double, shift = (lambda x, step: 2 * x), (lambda x, step: x + 1)
+    >>> step = Step(*jnp.zeros(3), jax.random.key(0))
+    >>> float(compose(double, shift)(jnp.array(5.0), step)), float(compose(shift, double)(jnp.array(5.0), step))
+    (11.0, 12.0)
+    """
     return Composition(parts=projections)
 
 
 def guided(denoise: Denoiser, guides: Sequence[Guide]) -> Denoiser:
-    """The denoiser wrapped by each guide in turn; the last guide is outermost."""
+    """The denoiser wrapped by each guide in turn; the last guide is outermost.
+
+    >>> half = lambda denoise: lambda x, sigma: denoise(x, sigma) / 2
+    >>> guided(lambda x, sigma: x, [half, half])(8.0, 1.0)
+    2.0
+    """
     return reduce(lambda inner, guide: guide(inner), guides, denoise)

@@ -20,6 +20,9 @@ def karras(
 
     Raises:
       ValueError: fewer than two steps, or levels that do not fall.
+
+    >>> karras(4).round(3).tolist()
+    [80.0, 9.723001, 0.47, 0.002, 0.0]
     """
     if steps < 2:
         raise ValueError(f"steps = {steps}: the schedule needs at least 2")

@@ -37,6 +37,11 @@ def tiled(denoise: Denoiser, tile: int, overlap: int, *, periodic: bool = False,
 
     Raises:
       ValueError: a tile that is no multiple of ``multiple``, or an overlap out of range.
+
+    >>> denoise = tiled(lambda x, sigma: x / (1 + sigma), tile=8, overlap=4)
+    >>> x = jnp.arange(20.0)[:, None, None, None] * jnp.ones((20, 8, 8, 1))
+    >>> bool(jnp.allclose(denoise(x, 1.0), x / 2, atol=1e-5))
+    True
     """
     if tile % multiple or tile < 1:
         raise ValueError(f"tile = {tile}: must be a positive multiple of {multiple}")
@@ -62,6 +67,13 @@ def tiled(denoise: Denoiser, tile: int, overlap: int, *, periodic: bool = False,
         return jax.lax.scan(jax.checkpoint(add), jnp.zeros_like(x), choices)[0]
 
     return whole
+
+
+def tile_count(
+    shape: tuple[int, int, int], tile: int, overlap: int, *, periodic: bool = False, multiple: int = 1
+) -> int:
+    """Number of tiles that `tiled` evaluates at every call on a grid of this shape."""
+    return math.prod(len(_cover(n, tile, overlap, multiple, periodic)[0]) for n in shape)
 
 
 def _cover(n: int, tile: int, overlap: int, multiple: int, periodic: bool) -> tuple[np.ndarray, np.ndarray]:

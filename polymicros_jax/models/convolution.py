@@ -30,7 +30,12 @@ NARROWEST_TILES = 16
 
 
 def convolve(x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "3 3 3 c d"]) -> Float[Array, "b mx my mz d"]:
-    """3D convolution without padding, lowered as suits the platform it is compiled for."""
+    """3D convolution without padding, lowered as suits the platform it is compiled for.
+
+    >>> centre = jnp.zeros((3, 3, 3, 1, 1)).at[1, 1, 1].set(2.0)
+    >>> convolve(jnp.ones((1, 4, 4, 4, 1)), centre).shape, float(convolve(jnp.ones((1, 4, 4, 4, 1)), centre).max())
+    ((1, 2, 2, 2, 1), 2.0)
+    """
     # With few channels the products are too narrow to pay for the transforms (and for compiling them).
     wide = min(kernel.shape[3:]) >= NARROWEST_TILES
     return lax.platform_dependent(x, kernel, cpu=convolve_tiles if wide else convolve_planes, default=convolve_volumes)
@@ -39,12 +44,24 @@ def convolve(x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "3 3 3 c d"])
 def convolve_volumes(
     x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "3 3 3 c d"]
 ) -> Float[Array, "b mx my mz d"]:
-    """The native operation: the fast lowering on GPU and TPU."""
+    """The native operation: the fast lowering on GPU and TPU.
+
+    >>> mean = jnp.full((3, 3, 3, 1, 1), 1 / 27)
+    >>> ramp = jnp.arange(5.0)[None, :, None, None, None] * jnp.ones((1, 5, 3, 3, 1))
+    >>> convolve_volumes(ramp, mean).ravel().round(3).tolist()  # the mean of three
+    [1.0, 2.0, 3.0]
+    """
     return lax.conv_general_dilated(x, kernel, (1, 1, 1), "VALID", dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
 
 
 def convolve_planes(x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "3 3 3 c d"]) -> Float[Array, "b mx my mz d"]:
-    """The same convolution as a sum of three 2D ones, shifted along x: for few channels on CPU."""
+    """The same convolution as a sum of three 2D ones, shifted along x: for few channels on CPU.
+
+    >>> mean = jnp.full((3, 3, 3, 1, 1), 1 / 27)
+    >>> ramp = jnp.arange(5.0)[None, :, None, None, None] * jnp.ones((1, 5, 3, 3, 1))
+    >>> convolve_planes(ramp, mean).ravel().round(3).tolist()  # the mean of three
+    [1.0, 2.0, 3.0]
+    """
     depth = x.shape[1] - 2
 
     def plane(tap: int) -> Array:
@@ -63,6 +80,11 @@ def convolve_tiles(x: Float[Array, "b nx ny nz c"], kernel: Float[Array, "3 3 3 
     three column blocks of one product, shifted and added afterwards.
 
     Computes in float32 at least. Odd sides are extended to even ones and cut again.
+
+    >>> mean = jnp.full((3, 3, 3, 1, 1), 1 / 27)
+    >>> ramp = jnp.arange(5.0)[None, :, None, None, None] * jnp.ones((1, 5, 3, 3, 1))
+    >>> convolve_tiles(ramp, mean).ravel().round(3).tolist()  # the mean of three
+    [1.0, 2.0, 3.0]
     """
     wide = jnp.promote_types(x.dtype, jnp.float32)
     my, mz = x.shape[2] - 2, x.shape[3] - 2

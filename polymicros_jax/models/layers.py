@@ -17,17 +17,31 @@ _PAD_MODE = {"replicate": "edge", "periodic": "wrap"}
 
 
 def pad(x: Float[Array, "b nx ny nz c"], width: int, padding: Padding) -> Float[Array, "b mx my mz c"]:
-    """Extends the three spatial axes by ``width`` voxels at both ends."""
+    """Extends the three spatial axes by ``width`` voxels at both ends.
+
+    >>> x = jnp.arange(3.0).reshape(1, 3, 1, 1, 1)
+    >>> [pad(x, 1, padding)[0, :, 0, 0, 0].tolist() for padding in ("replicate", "periodic")]
+    [[0.0, 0.0, 1.0, 2.0, 2.0], [2.0, 0.0, 1.0, 2.0, 0.0]]
+    """
     return jnp.pad(x, ((0, 0), *[(width, width)] * 3, (0, 0)), mode=_PAD_MODE[padding])
 
 
 def space_to_depth(x: Float[Array, "b nx ny nz c"], factor: int) -> Float[Array, "b mx my mz d"]:
-    """Folds blocks of ``factor^3`` voxels into the channel axis."""
+    """Folds blocks of ``factor^3`` voxels into the channel axis.
+
+    >>> space_to_depth(jnp.arange(8.0).reshape(1, 2, 2, 2, 1), 2).tolist()
+    [[[[[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]]]]]
+    """
     return rearrange(x, "b (x i) (y j) (z k) c -> b x y z (i j k c)", i=factor, j=factor, k=factor)
 
 
 def depth_to_space(x: Float[Array, "b nx ny nz c"], factor: int) -> Float[Array, "b mx my mz d"]:
-    """Inverse of `space_to_depth`."""
+    """Inverse of `space_to_depth`.
+
+    >>> x = jnp.arange(64.0).reshape(1, 4, 4, 4, 1)
+    >>> bool((depth_to_space(space_to_depth(x, 2), 2) == x).all())
+    True
+    """
     return rearrange(x, "b x y z (i j k c) -> b (x i) (y j) (z k) c", i=factor, j=factor, k=factor)
 
 
@@ -35,6 +49,9 @@ def standardised(kernel: Float[Array, "*taps c d"]) -> Float[Array, "*taps c d"]
     """Kernel with zero mean and unit variance per output channel, times 1/sqrt(fan-in) left to the norm after it.
 
     Divides by the standard deviation. (Qiao et al. 2019, arXiv 1903.10520.)
+
+    >>> standardised(jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1)).ravel().round(3).tolist()
+    [-1.225, 0.0, 1.225]
     """
     axes = tuple(range(kernel.ndim - 1))
     mean = jnp.mean(kernel, axis=axes, keepdims=True)

@@ -69,6 +69,12 @@ def candidates(
 
     Raises:
         ValueError: nothing known, or nothing missing.
+
+    >>> angle = np.repeat([0.0, 0.3], 3).reshape(6, 1, 1) * np.ones((1, 1, 3))  # two grains side by side
+    >>> q = np.stack([np.cos(angle), np.sin(angle), 0 * angle, 0 * angle], axis=-1)
+    >>> found = candidates(q, np.broadcast_to([True, False, True], (6, 1, 3)), count=2)
+    >>> found.label[:, 0, 1].tolist(), found.gap  # best first, in the missing section
+    ([[0, 1], [0, 1], [0, 1], [1, 0], [1, 0], [1, 0]], 2.0)
     """
     mask = np.asarray(known)
     axis = missing_axis(mask)

@@ -157,6 +157,11 @@ def evidence(
 
     A draw's channels are the candidate's plus errors of unit precision; the scale is left to the weight. Zero is the
     draw's favourite.
+
+    >>> from polymicros_jax.orientation.embedding import encode
+    >>> q = jnp.array([[[1.0, 0.0, 0.0, 0.0], [jnp.cos(0.3), jnp.sin(0.3), 0.0, 0.0]]])
+    >>> evidence(encode(q[:, 1])[None], q).round(2).tolist()  # a draw that shows the second candidate
+    [[-3.26, 0.0]]
     """
     channels = jnp.moveaxis(embedding.encode(jnp.asarray(q), group=group), 1, 0)
 
@@ -168,7 +173,14 @@ def evidence(
 
 
 def probabilities(terms: Float[np.ndarray, "3 n k"], weights: Weights) -> Float[np.ndarray, "n k"]:
-    """The model above."""
+    """The model above.
+
+    >>> terms = np.array([[[1.0, 0.0]], [[0.0, 0.0]], [[0.0, -1.0]]])  # score, margin, evidence
+    >>> probabilities(terms, Weights(shape=1.0, neighbourhood=0.0)).round(3).tolist()
+    [[0.731, 0.269]]
+    >>> probabilities(terms, Weights(shape=1.0, neighbourhood=0.0, prior=1.0)).round(3).tolist()
+    [[0.881, 0.119]]
+    """
     used = np.isfinite(terms[0])
     logit = _weighted(np.where(used[None], terms, 0.0), np.array(dataclasses.astuple(weights)))
     logit = np.where(used, logit, -np.inf)
@@ -200,6 +212,13 @@ def fit(
 
     Raises:
         ValueError: no voxel to fit on.
+
+    >>> terms = np.zeros((3, 100, 2))
+    >>> terms[0, :, 0] = 1.0  # the first candidate always leads by one, and is right in 80 of 100 voxels
+    >>> right = np.where(np.arange(100)[:, None] < 80, [[1.0, 0.0]], [[0.0, 1.0]])
+    >>> weights = fit([terms], [right])
+    >>> probabilities(terms, weights)[0].round(2).tolist()
+    [0.8, 0.2]
     """
     if not sum(each.shape[1] for each in terms):
         raise ValueError("terms: no voxel to fit on")
@@ -232,7 +251,12 @@ def target(
     label: Int[np.ndarray, "n k"],
     group: str = "432",
 ) -> Float[np.ndarray, "n k"]:
-    """Which candidate is right: the one nearest to the truth, shared between candidates that are equally near."""
+    """Which candidate is right: the one nearest to the truth, shared between candidates that are equally near.
+
+    >>> q = np.array([[[1.0, 0.0, 0.0, 0.0], [np.cos(0.3), np.sin(0.3), 0.0, 0.0]]])
+    >>> target(q[:, 1], q, np.array([[0, 1]])).tolist()
+    [[0.0, 1.0]]
+    """
     error = np.asarray(disorientation(jnp.asarray(reference_q)[:, None, :], jnp.asarray(q), group))
     error = np.where(label == EMPTY, np.inf, error)
     nearest = error <= error.min(axis=1, keepdims=True) + 1e-3

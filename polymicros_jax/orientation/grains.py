@@ -52,6 +52,11 @@ def segment(
 
     Raises:
         ValueError: the mask has another shape than the map.
+
+    >>> angle = np.array([[0.0, 0.0, 0.2], [0.01, 0.2, 0.2]])  # half of the turn about z, in radians
+    >>> q = np.stack([np.cos(angle), 0 * angle, 0 * angle, np.sin(angle)], axis=-1)
+    >>> segment(q).tolist()
+    [[0, 0, 1], [0, 1, 1]]
     """
     q = np.asarray(q)
     shape = q.shape[:-1]
@@ -78,7 +83,11 @@ def segment(
 
 
 def sizes(labels: Int[ArrayLike, "*grid"]) -> Int[np.ndarray, "grains"]:
-    """Number of voxels of each grain 0, 1, ..."""
+    """Number of voxels of each grain 0, 1, ...
+
+    >>> sizes(np.array([[0, 0, 1], [0, 2, 1]])).tolist()
+    [3, 2, 1]
+    """
     labels = np.asarray(labels)
     return np.bincount(labels[labels >= 0].ravel())
 
@@ -94,6 +103,10 @@ def equivalent_diameters(
 
     Raises:
         ValueError: the map is neither 2D nor 3D, or spacings and axes differ in number.
+
+    >>> square = np.zeros((10, 10), int)
+    >>> equivalent_diameters(square, spacing=0.5).round(3).tolist()  # a circle of 25 square micrometres
+    [5.642]
     """
     labels = np.asarray(labels)
     edges = (float(spacing),) * labels.ndim if isinstance(spacing, int | float) else tuple(spacing)
@@ -111,7 +124,12 @@ def equivalent_diameters(
 def neighbours(
     labels: Int[ArrayLike, "*grid"], *, periodic: bool = False
 ) -> tuple[Int[np.ndarray, "pairs 2"], Int[np.ndarray, "pairs"]]:
-    """Pairs of grains `(i, j)`, i < j, that share voxel faces, sorted, and the number of faces they share."""
+    """Pairs of grains `(i, j)`, i < j, that share voxel faces, sorted, and the number of faces they share.
+
+    >>> pairs, faces = neighbours(np.array([[0, 0, 1], [0, 2, 1]]))
+    >>> dict(zip(map(tuple, pairs.tolist()), faces.tolist(), strict=True))
+    {(0, 1): 1, (0, 2): 2, (1, 2): 1}
+    """
     labels = np.asarray(labels)
     found = []
     for one, other in _faces(labels.shape, periodic):
@@ -130,7 +148,13 @@ def boundary_disorientations(
     *,
     periodic: bool = False,
 ) -> Float[np.ndarray, "faces"]:
-    """Disorientation, in radians, across every voxel face between two different grains: each boundary by its area."""
+    """Disorientation, in radians, across every voxel face between two different grains: each boundary by its area.
+
+    >>> angle = np.array([[0.0, 0.0, 0.1], [0.0, 0.1, 0.1]])
+    >>> q = np.stack([np.cos(angle), 0 * angle, 0 * angle, np.sin(angle)], axis=-1)
+    >>> boundary_disorientations(q, segment(q)).round(3).tolist()
+    [0.2, 0.2, 0.2]
+    """
     q, labels = np.asarray(q), np.asarray(labels)
     found = [np.zeros(0, q.dtype)]
     for one, other in _faces(labels.shape, periodic):

@@ -29,6 +29,10 @@ def linear(
 
     Raises:
         ValueError: nothing is known, or nothing is missing.
+
+    >>> known = np.array([True, False, False, False, True, False]).reshape(1, 1, 6)
+    >>> linear(np.arange(6.0).reshape(1, 1, 6, 1) ** 2, known).ravel().tolist()
+    [0.0, 4.0, 8.0, 12.0, 16.0, 16.0]
     """
     mask = np.asarray(known)
     axis = missing_axis(mask)
@@ -46,7 +50,14 @@ def linear(
 def linear_orientations(
     q: Float[ArrayLike, "nx ny nz 4"], known: Bool[ArrayLike, "nx ny nz"], group: str = "432"
 ) -> Float[np.ndarray, "nx ny nz 4"]:
-    """`linear` on the embedding of orientations, decoded to the nearest orientation; known voxels keep theirs."""
+    """`linear` on the embedding of orientations, decoded to the nearest orientation; known voxels keep theirs.
+
+    >>> q = np.zeros((1, 1, 3, 4))
+    >>> q[0, 0, :, 0], q[0, 0, :, 3] = np.cos([0.0, 0.0, 0.1]), np.sin([0.0, 0.0, 0.1])
+    >>> filled = linear_orientations(q, np.array([True, False, True]).reshape(1, 1, 3))
+    >>> (2 * np.arctan2(filled[0, 0, :, 3], filled[0, 0, :, 0])).round(3).tolist()  # half-way between 0 and 0.2 rad
+    [0.0, 0.1, 0.2]
+    """
     field = np.asarray(embedding.encode(q, group=group))
     decoded, _ = embedding.decode(linear(field, known), group=group)
     return np.where(np.asarray(known)[..., None], np.asarray(q), np.asarray(decoded))
@@ -64,6 +75,13 @@ def spherical(
 
     Raises:
         ValueError: no axis along which whole sections are missing.
+
+    >>> q = np.zeros((1, 2, 3, 4))
+    >>> angle = np.array([[0.0, 0.0, 0.04], [0.0, 0.0, 0.4]])  # the same grain, another grain
+    >>> q[0, ..., 0], q[0, ..., 3] = np.cos(angle / 2), np.sin(angle / 2)
+    >>> filled = spherical(q, np.array([[[True, False, True]] * 2]))
+    >>> (2 * np.arctan2(filled[0, ..., 3], filled[0, ..., 0])).round(3).tolist()
+    [[0.0, 0.02, 0.04], [0.0, 0.0, 0.4]]
     """
     mask = np.asarray(known)
     axis = require_axis(mask, "spherical")
@@ -96,6 +114,10 @@ def harmonic(
 
     Raises:
         ValueError: nothing is known, or nothing is missing.
+
+    >>> known = np.array([True, False, False, True]).reshape(4, 1, 1)
+    >>> harmonic(np.array([0.0, np.nan, np.nan, 3.0]).reshape(4, 1, 1, 1), known).ravel().round(3).tolist()
+    [0.0, 1.0, 2.0, 3.0]
     """
     mask = np.asarray(known)
     filled = np.array(nearest_slice(field, mask))

@@ -72,6 +72,15 @@ def reconstruction_errors(
 
     Raises:
         ValueError: no missing voxel was observed in the reference.
+
+    >>> truth = np.zeros((6, 1, 3, 4))
+    >>> truth[..., 0] = 1.0
+    >>> guess = truth.copy()
+    >>> guess[:, :, 1] = [np.cos(np.radians(2.0)), np.sin(np.radians(2.0)), 0.0, 0.0]  # 4 degrees off
+    >>> missing = np.broadcast_to([False, True, False], (6, 1, 3))
+    >>> row = reconstruction_errors(truth, guess, missing)
+    >>> row["missing_voxels"], round(row["mean_disorientation_deg"], 2), row["share_above_5deg"]
+    (6, 4.0, 0.0)
     """
     scored = np.asarray(missing_mask)
     if observed is not None:
@@ -124,6 +133,13 @@ def wrong_grain(
 
     Returns:
         True at missing voxels in the wrong grain, False everywhere else.
+
+    >>> angle = np.array([0.0, 0.0, 0.3, 0.3]).reshape(4, 1, 1)
+    >>> truth = np.stack([np.cos(angle), np.sin(angle), 0 * angle, 0 * angle], axis=-1)
+    >>> guess = truth[[0, 0, 0, 3]]  # the third voxel was copied from the other grain
+    >>> missing = np.array([False, True, True, False]).reshape(4, 1, 1)
+    >>> wrong_grain(truth, guess, np.array([0, 0, 1, 1]).reshape(4, 1, 1), missing).ravel().tolist()
+    [False, False, True, False]
     """
     labels, missing = np.asarray(grain_labels), np.asarray(missing_mask)
     inside = labels >= 0
@@ -160,6 +176,9 @@ def neighbouring_grains(labels: Int[np.ndarray, "nx ny nz"], count: int, reach: 
     """Which grains 0 .. count-1 come within `reach` voxels of each other along x, y or z: symmetric (count, count).
 
     Negative labels are no grain. A grain is no neighbour of itself.
+
+    >>> neighbouring_grains(np.array([0, 0, 1, 1, 2, 2]).reshape(6, 1, 1), 3).toarray().astype(int).tolist()
+    [[0, 1, 0], [1, 0, 1], [0, 1, 0]]
     """
     found = []
     for axis in range(3):
@@ -187,6 +206,11 @@ def mape_percent(
     a percentage of that range, averaged over the scored voxels and channels. It is not divided by the mapped value of
     the voxel, which comes arbitrarily close to zero: that quotient is set by the few voxels nearest to the end of the
     range. Cubic symmetry only.
+
+    >>> q = np.zeros((2, 1, 1, 4))
+    >>> q[..., 0] = 1.0
+    >>> mape_percent(q, q, np.ones((2, 1, 1), bool))
+    0.0
     """
     where = np.asarray(scored)
     channels = [np.asarray(rogsh.encode(np.asarray(q)[where])) for q in (reference_q, reconstructed_q)]

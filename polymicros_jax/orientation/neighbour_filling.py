@@ -20,6 +20,12 @@ def neighbour_vote(
 
     Raises:
         ValueError: nothing is known.
+
+    >>> q = np.zeros((4, 1, 1, 4))
+    >>> q[:2, ..., 0], q[2:, ..., 0], q[2:, ..., 1] = 1.0, np.cos(0.3), np.sin(0.3)
+    >>> known = np.array([True, False, True, True]).reshape(4, 1, 1)
+    >>> neighbour_vote(q, known)[1, 0, 0].round(3).tolist()  # one neighbour each: the grain of the lower number
+    [1.0, 0.0, 0.0, 0.0]
     """
     mask = np.asarray(known)
     if not mask.any():

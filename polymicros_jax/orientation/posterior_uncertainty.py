@@ -30,7 +30,12 @@ def _distances(q: Float[ArrayLike, "n k 4"], centre: Float[ArrayLike, "n 4"], gr
 
 @partial(jax.jit, static_argnames="group")
 def spread(probability: Float[ArrayLike, "n k"], q: Float[ArrayLike, "n k 4"], group: str = "432") -> Float[Array, "n"]:
-    """Expected disorientation of two independent draws of the voxel."""
+    """Expected disorientation of two independent draws of the voxel.
+
+    >>> q = jnp.array([[[1.0, 0.0, 0.0, 0.0], [jnp.cos(0.1), 0.0, 0.0, jnp.sin(0.1)]]])  # 11.46 degrees apart
+    >>> spread(jnp.array([[0.5, 0.5]]), q).round(2).tolist()
+    [5.73]
+    """
     probability = jnp.asarray(probability)
     columns = (jnp.moveaxis(jnp.asarray(q), 1, 0), probability.T)
 
@@ -47,7 +52,12 @@ def expected_error(
     estimate: Float[ArrayLike, "n 4"],
     group: str = "432",
 ) -> Float[np.ndarray, "n"]:
-    """Expected disorientation of the estimate to the truth."""
+    """Expected disorientation of the estimate to the truth.
+
+    >>> q = jnp.array([[[1.0, 0.0, 0.0, 0.0], [jnp.cos(0.1), 0.0, 0.0, jnp.sin(0.1)]]])
+    >>> expected_error(jnp.array([[0.75, 0.25]]), q, q[:, 0]).round(2).tolist()  # a quarter of 11.46 degrees
+    [2.86]
+    """
     return np.sum(np.asarray(probability) * np.asarray(_distances(q, estimate, group)), axis=1)
 
 
@@ -57,7 +67,12 @@ def energy_score(
     q: Float[ArrayLike, "n k 4"],
     group: str = "432",
 ) -> Float[np.ndarray, "n"]:
-    """The score of `uncertainty.energy_score` (CRPS with disorientation as distance) of the whole distribution."""
+    """The score of `uncertainty.energy_score` (CRPS with disorientation as distance) of the whole distribution.
+
+    >>> q = jnp.array([[[1.0, 0.0, 0.0, 0.0], [jnp.cos(0.1), 0.0, 0.0, jnp.sin(0.1)]]])
+    >>> energy_score(q[:, 0], jnp.array([[1.0, 0.0]]), q).round(2).tolist()  # sure and right
+    [0.0]
+    """
     return expected_error(probability, q, reference_q, group) - 0.5 * np.asarray(spread(probability, q, group))
 
 
@@ -74,6 +89,10 @@ def radius(
 
     Raises:
         ValueError: `level` is not in (0, 1).
+
+    >>> q = jnp.array([[[1.0, 0.0, 0.0, 0.0], [jnp.cos(0.1), 0.0, 0.0, jnp.sin(0.1)]]])
+    >>> [radius(jnp.array([[p, 1 - p]]), q, q[:, 0]).round(2).tolist() for p in (0.95, 0.6)]
+    [[0.5], [11.46]]
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level: got {level}, accepted is a probability between 0 and 1")
@@ -96,7 +115,12 @@ def covered(
     *,
     floor_deg: float = FLOOR_DEG,
 ) -> Bool[np.ndarray, "n"]:
-    """Whether the truth lies in the ball of `radius`."""
+    """Whether the truth lies in the ball of `radius`.
+
+    >>> q = jnp.array([[[1.0, 0.0, 0.0, 0.0], [jnp.cos(0.1), 0.0, 0.0, jnp.sin(0.1)]]])
+    >>> [covered(q[:, 1], jnp.array([[p, 1 - p]]), q, q[:, 0]).tolist() for p in (0.95, 0.6)]
+    [[False], [True]]
+    """
     error = np.rad2deg(np.asarray(disorientation(reference_q, estimate, group)))
     return error <= radius(probability, q, estimate, level, group, floor_deg=floor_deg) + ROUNDING_DEG
 
@@ -118,6 +142,12 @@ def level_for(
 
     Raises:
         ValueError: there is no voxel.
+
+    >>> q = jnp.tile(jnp.array([[[1.0, 0.0, 0.0, 0.0], [jnp.cos(0.1), 0.0, 0.0, jnp.sin(0.1)]]]), (10, 1, 1))
+    >>> probability = jnp.tile(jnp.array([[0.7, 0.3]]), (10, 1))
+    >>> truth = q[:, 0].at[:2].set(q[0, 1])  # the estimate is wrong in two of ten voxels
+    >>> [round(level_for(truth, probability, q, q[:, 0], wanted), 2) for wanted in (0.8, 0.9)]
+    [0.7, 0.7]
     """
     if not len(np.asarray(probability)):
         raise ValueError("probability: no voxel to calibrate on")
@@ -142,13 +172,22 @@ def boundary_displacement(estimate: Int[np.ndarray, "nx ny nz"], certainty: Floa
 
     Returns:
         Voxels; NaN where there is no boundary.
+
+    >>> halves = np.repeat([0, 1], 4).reshape(8, 1, 1) * np.ones((1, 5, 5), int)
+    >>> certainty = np.where(np.isin(np.arange(8), [3, 4])[:, None, None], 0.75, 1.0) * np.ones((1, 5, 5))
+    >>> boundary_displacement(halves, certainty)  # two voxels, each wrong with probability 1/4
+    0.5
     """
     area = boundary_area(estimate)
     return float(np.sum(1.0 - np.asarray(certainty, np.float64)) / area) if area else float("nan")
 
 
 def boundary_area(labels: Int[np.ndarray, "nx ny nz"]) -> float:
-    """Area of all boundaries between grains, in voxel faces; see `boundary_displacement`."""
+    """Area of all boundaries between grains, in voxel faces; see `boundary_displacement`.
+
+    >>> boundary_area(np.repeat([0, 1], 4).reshape(8, 1, 1) * np.ones((1, 5, 5), int))
+    25.0
+    """
     codes, axes = [], []
     high = int(labels.max()) + 1
     for axis in range(3):
@@ -163,5 +202,9 @@ def boundary_area(labels: Int[np.ndarray, "nx ny nz"]) -> float:
 
 
 def contested(probability: Float[np.ndarray, "n k"], level: float = 0.9) -> Bool[np.ndarray, "n"]:
-    """Voxels whose best candidate is less probable than `level`: where an interval says more than one grain."""
+    """Voxels whose best candidate is less probable than `level`: where an interval says more than one grain.
+
+    >>> contested(np.array([[0.95, 0.05], [0.6, 0.4]])).tolist()
+    [False, True]
+    """
     return probability.max(axis=1) < level

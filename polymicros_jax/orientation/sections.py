@@ -14,6 +14,11 @@ def missing_axis(known: Bool[ArrayLike, "nx ny nz"]) -> int | None:
 
     Raises:
         ValueError: nothing is known, or nothing is missing.
+
+    >>> known = np.zeros((4, 4, 9), bool)
+    >>> known[:, :, ::4] = True
+    >>> missing_axis(known)
+    2
     """
     mask = np.asarray(known)
     if not mask.any():
@@ -34,6 +39,10 @@ def nearest_slice(
 
     Raises:
         ValueError: nothing is known, or nothing is missing.
+
+    >>> known = np.array([True, False, False, False, True]).reshape(1, 1, 5)
+    >>> nearest_slice(np.arange(5.0).reshape(1, 1, 5, 1), known).ravel().tolist()
+    [0.0, 0.0, 0.0, 4.0, 4.0]
     """
     filled = np.array(values)
     mask = np.asarray(known)
@@ -47,18 +56,36 @@ def nearest_slice(
 
 
 def sections(mask: Bool[np.ndarray, "nx ny nz"], axis: int) -> Bool[np.ndarray, " n"]:
-    """Which sections normal to `axis` hold a known voxel."""
+    """Which sections normal to `axis` hold a known voxel.
+
+    >>> known = np.zeros((2, 2, 5), bool)
+    >>> known[0, 0, ::2] = True
+    >>> sections(known, 2).tolist()
+    [True, False, True, False, True]
+    """
     return np.asarray(mask.any(axis=tuple(a for a in range(3) if a != axis)))
 
 
 def whole_sections(mask: Bool[np.ndarray, "nx ny nz"], axis: int) -> bool:
-    """Whether each section normal to `axis` is known completely or not at all."""
+    """Whether each section normal to `axis` is known completely or not at all.
+
+    >>> known = np.zeros((2, 2, 5), bool)
+    >>> known[:, :, ::2] = True
+    >>> whole_sections(known, 2), whole_sections(known, 0)
+    (True, False)
+    """
     others = tuple(a for a in range(3) if a != axis)
     return bool((mask.any(axis=others) == mask.all(axis=others)).all())
 
 
 def require_axis(mask: Bool[np.ndarray, "nx ny nz"], method: str) -> int:
-    """`missing_axis`, or a ValueError that names the method which cannot do without one."""
+    """`missing_axis`, or a ValueError that names the method which cannot do without one.
+
+    >>> known = np.zeros((4, 4, 9), bool)
+    >>> known[:, :, ::4] = True
+    >>> require_axis(known, "shape-based interpolation")
+    2
+    """
     axis = missing_axis(mask)
     if axis is None:
         raise ValueError(

@@ -46,6 +46,13 @@ def shape_based(
 
     Raises:
         ValueError: no axis along which whole sections are missing, nothing known, or nothing missing.
+
+    >>> x, y = np.mgrid[:8, :8]
+    >>> tilted = np.stack([np.where(x < 2 + 2 * z, 0.0, 0.3) for z in range(3)], axis=-1)  # a boundary on the move
+    >>> q = np.stack([np.cos(tilted), np.sin(tilted), 0 * tilted, 0 * tilted], axis=-1)
+    >>> filled = shape_based(q, np.broadcast_to([True, False, True], (8, 8, 3)))
+    >>> bool(np.allclose(filled, q))  # half-way, as it should
+    True
     """
     mask = np.asarray(known)
     axis = require_axis(mask, "shape_based")
@@ -69,7 +76,13 @@ def shape_based(
 
 
 def segment_plane(image: Float[np.ndarray, "r c 4"], group: str, threshold: float) -> Int[np.ndarray, "r c"]:
-    """Numbers 0, 1, ... of regions connected through edge neighbours that differ by less than `threshold` radians."""
+    """Numbers 0, 1, ... of regions connected through edge neighbours that differ by less than `threshold` radians.
+
+    >>> angle = np.array([[0.0, 0.01, 0.3], [0.0, 0.3, 0.31]])
+    >>> image = np.stack([np.cos(angle), np.sin(angle), 0 * angle, 0 * angle], axis=-1)
+    >>> segment_plane(image, "432", np.radians(5.0)).tolist()
+    [[0, 0, 1], [0, 1, 1]]
+    """
     rows, columns = image.shape[:2]
     number = np.arange(rows * columns).reshape(rows, columns)
     across = np.asarray(disorientation(image[:, 1:], image[:, :-1], group)) < threshold
@@ -85,7 +98,14 @@ def match_regions(
     group: str,
     threshold: float,
 ) -> tuple[Int[np.ndarray, "r c"], Int[np.ndarray, "r c"]]:
-    """Grain numbers of two sections: regions whose mean orientations agree within `threshold` are one grain."""
+    """Grain numbers of two sections: regions whose mean orientations agree within `threshold` are one grain.
+
+    >>> angle = np.array([[0.0, 0.3]])
+    >>> image = np.stack([np.cos(angle), np.sin(angle), 0 * angle, 0 * angle], axis=-1)
+    >>> lower, upper = match_regions((image, image[:, ::-1]), (np.array([[0, 1]]),) * 2, "432", np.radians(5.0))
+    >>> lower.tolist(), upper.tolist()
+    ([[0, 1]], [[1, 0]])
+    """
     first, second = (int(region.max()) + 1 for region in regions)
     shifted = np.stack([regions[0], regions[1] + first])
     means = group_means(np.stack(images).reshape(-1, 4), shifted.ravel(), first + second, group)
@@ -105,6 +125,11 @@ def interpolate_labels(
     Returns:
         The section to copy from (0 lower, 1 upper) and the flat in-plane index there. The section is the nearer one
         that shows the winning grain (half-way: the lower), the index its nearest voxel.
+
+    >>> lower, upper = np.array([[0, 0, 0, 0, 1, 1]]), np.array([[0, 0, 1, 1, 1, 1]])
+    >>> section, index = interpolate_labels(lower, upper, np.array([0.5]))
+    >>> np.where(section == 0, lower.ravel()[index], upper.ravel()[index]).tolist()
+    [[[0, 0, 0, 1, 1, 1]]]
     """
     shape = (len(positions), *lower.shape)
     best = np.full(shape, -np.inf)
@@ -130,6 +155,10 @@ def signed_distance(
     """Distance to the boundary of a grain, positive inside, and the indices of the nearest voxel inside.
 
     The boundary runs half a voxel from the outermost centres, which makes the two sides symmetric.
+
+    >>> distance, nearest = signed_distance(np.array([[False, True, True, True, False]]))
+    >>> distance.tolist()
+    [[-0.5, 0.5, 1.5, 0.5, -0.5]]
     """
     outside, index = ndimage.distance_transform_edt(~mask, sampling=spacing, return_indices=True)
     half = 0.5 * min(spacing)
@@ -147,6 +176,10 @@ def taper(
 
     Raises:
         ValueError: both sections lack the grain.
+
+    >>> there, gone = taper([np.array([[-0.5, 0.5, 1.5, 0.5, -0.5]]), None])
+    >>> gone.tolist()  # a point below the middle of the grain
+    [[-2.0, -1.0, 0.0, -1.0, -2.0]]
     """
     seen = [each for each in distances if each is not None]
     if not seen:
@@ -155,7 +188,11 @@ def taper(
 
 
 def tip(distance: Float[np.ndarray, "r c"]) -> tuple[int, int]:
-    """Where a grain ends in the section that lacks it: at its most interior voxel, the first of equals."""
+    """Where a grain ends in the section that lacks it: at its most interior voxel, the first of equals.
+
+    >>> tip(np.array([[-0.5, 0.5, 1.5, 0.5, -0.5]]))
+    (0, 2)
+    """
     row, column = np.unravel_index(int(np.argmax(distance)), distance.shape)
     return int(row), int(column)
 

@@ -37,6 +37,12 @@ def snap(
 
     Returns:
       Known voxels as measured, missing ones as the nearest value found, or as in ``field`` where none is in reach.
+
+    >>> values = jnp.array([0.0, 0.0, 0.0, 1.0]).reshape(4, 1, 1, 1)
+    >>> known = jnp.array([True, False, False, True]).reshape(4, 1, 1)
+    >>> blurred = jnp.array([0.0, 0.4, 0.7, 1.0]).reshape(4, 1, 1, 1)
+    >>> snap(blurred, values, known).ravel().tolist()
+    [0.0, 0.0, 1.0, 1.0]
     """
     field, values, known = jnp.asarray(field), jnp.asarray(values), jnp.asarray(known)
     shape, margin = known.shape, [(reach, reach)] * 3

@@ -19,7 +19,13 @@ from polymicros_jax.types import ArrayLike
 def disorientation_map(
     reference_q: Float[ArrayLike, "*grid 4"], reconstructed_q: Float[ArrayLike, "*grid 4"], group: str = "432"
 ) -> Float[Array, "*grid"]:
-    """Disorientation in degrees between two orientation fields, voxel by voxel."""
+    """Disorientation in degrees between two orientation fields, voxel by voxel.
+
+    >>> identity = jnp.array([[1.0, 0.0, 0.0, 0.0]])
+    >>> turned = jnp.array([[jnp.cos(0.1), 0.0, 0.0, jnp.sin(0.1)]])
+    >>> disorientation_map(identity, turned).round(2).tolist()  # 0.2 rad
+    [11.46]
+    """
     return jnp.rad2deg(quaternion.disorientation(reference_q, reconstructed_q, group))
 
 
@@ -28,6 +34,11 @@ def total_distances(draws: Float[ArrayLike, "d *grid 4"], group: str = "432") ->
     """Disorientation in degrees of each draw to all others, summed.
 
     One draw is compared with one other at a time, so memory stays that of the draws.
+
+    >>> half = jnp.radians(jnp.array([0.0, 1.0, 5.0]))
+    >>> draws = jnp.stack([jnp.cos(half), 0 * half, 0 * half, jnp.sin(half)], axis=-1)  # turned by 0, 2 and 10 degrees
+    >>> total_distances(draws).round(2).tolist()
+    [12.0, 10.0, 18.0]
     """
     draws = jnp.asarray(draws)
 
@@ -48,6 +59,12 @@ def medoid(
 
     The point estimate to report: always one of the draws, so it lies in a grain where a mean would lie between two.
     The first of equals wins.
+
+    >>> half = jnp.radians(jnp.array([0.0, 1.0, 5.0]))
+    >>> draws = jnp.stack([jnp.cos(half), 0 * half, 0 * half, jnp.sin(half)], axis=-1)
+    >>> best, number = medoid(draws)
+    >>> int(number)
+    1
     """
     draws = jnp.asarray(draws)
     number = jnp.argmin(total_distances(draws, group), axis=0)
@@ -56,7 +73,13 @@ def medoid(
 
 @partial(jax.jit, static_argnames="group")
 def spread_map(draws: Float[ArrayLike, "d *grid 4"], group: str = "432") -> Float[Array, "*grid"]:
-    """Mean disorientation in degrees over all pairs of different draws; 0 for a single draw."""
+    """Mean disorientation in degrees over all pairs of different draws; 0 for a single draw.
+
+    >>> half = jnp.radians(jnp.array([0.0, 1.0, 5.0]))
+    >>> draws = jnp.stack([jnp.cos(half), 0 * half, 0 * half, jnp.sin(half)], axis=-1)
+    >>> round(float(spread_map(draws)), 2)  # (2 + 8 + 10) / 3
+    6.67
+    """
     count = draws.shape[0]
     return total_distances(draws, group).sum(axis=0) / max(count * (count - 1), 1)
 
@@ -71,6 +94,11 @@ def energy_score(
     of Ferro 2014). One draw scores its disorientation; lower is better. For scalars the score rewards honest spread
     strictly. Disorientation is not of negative type on all of orientation space, so for widely scattered draws this
     holds only approximately.
+
+    >>> half = jnp.radians(jnp.array([-2.0, 2.0]))
+    >>> draws = jnp.stack([jnp.cos(half), 0 * half, 0 * half, jnp.sin(half)], axis=-1)  # turned by -4 and 4 degrees
+    >>> round(float(energy_score(jnp.array([1.0, 0.0, 0.0, 0.0]), draws)), 2)  # 4 - 8 / 2
+    0.0
     """
     draws = jnp.asarray(draws)
     to_truth = jax.lax.map(lambda one: disorientation_map(jnp.asarray(reference_q), one, group), draws)
@@ -93,6 +121,11 @@ def credible_radius(
 
     Raises:
         ValueError: `level` is not in (0, 1), or there are too few draws for it.
+
+    >>> half = jnp.radians(jnp.arange(-5.0, 6.0) / 2)
+    >>> draws = jnp.stack([jnp.cos(half), 0 * half, 0 * half, jnp.sin(half)], axis=-1)  # turned by -5 to 5 degrees
+    >>> round(float(credible_radius(draws)), 2), round(float(credible_radius(draws, level=0.5)), 2)
+    (5.0, 3.0)
     """
     _, radius = _ball(draws, _rank(draws.shape[0], level), group)
     return jnp.maximum(radius, floor_deg)
@@ -128,7 +161,14 @@ def covered(
     scale: float = 1.0,
     floor_deg: float = 0.5,
 ) -> Bool[Array, "*grid"]:
-    """Whether the truth lies in the credible ball, its radius times `scale` (see `calibrate`)."""
+    """Whether the truth lies in the credible ball, its radius times `scale` (see `calibrate`).
+
+    >>> half = jnp.radians(jnp.arange(-5.0, 6.0) / 2)
+    >>> draws = jnp.stack([jnp.cos(half), 0 * half, 0 * half, jnp.sin(half)], axis=-1)
+    >>> truth = jnp.array([jnp.cos(jnp.radians(2.0)), 0.0, 0.0, jnp.sin(jnp.radians(2.0))])  # 4 degrees
+    >>> bool(covered(truth, draws)), bool(covered(truth, draws, level=0.5))
+    (True, False)
+    """
     centre, radius = _ball(draws, _rank(draws.shape[0], level), group)
     return disorientation_map(reference_q, centre, group) <= scale * jnp.maximum(radius, floor_deg)
 
@@ -149,6 +189,12 @@ def coverage(
 
     Raises:
         ValueError: the mask is empty, or as in `credible_radius`.
+
+    >>> half = jnp.radians(jnp.arange(-5.0, 6.0) / 2)
+    >>> draws = jnp.stack([jnp.cos(half), 0 * half, 0 * half, jnp.sin(half)], axis=-1).reshape(11, 1, 1, 1, 4)
+    >>> truth = jnp.tile(draws[5], (2, 1, 1, 1)).at[1].set(jnp.array([0.9, 0.0, 0.0, jnp.sqrt(0.19)]))
+    >>> coverage(truth, jnp.tile(draws, (1, 2, 1, 1, 1)), jnp.ones((2, 1, 1), bool))  # one voxel of two is right
+    0.5
     """
     where = np.asarray(missing_mask)
     if not where.any():
@@ -172,6 +218,12 @@ def calibrate(
 
     Raises:
         ValueError: the mask is empty, or as in `credible_radius`.
+
+    >>> half = jnp.radians(jnp.arange(-5.0, 6.0) / 2)
+    >>> draws = jnp.stack([jnp.cos(half), 0 * half, 0 * half, jnp.sin(half)], axis=-1).reshape(11, 1, 1, 1, 4)
+    >>> truth = jnp.array([jnp.cos(jnp.radians(5.0)), 0.0, 0.0, jnp.sin(jnp.radians(5.0))]).reshape(1, 1, 1, 4)
+    >>> round(calibrate(truth, draws, jnp.ones((1, 1, 1), bool)), 2)  # 10 degrees off, the radius is 5
+    2.0
     """
     where = np.asarray(missing_mask)
     if not where.any():

@@ -187,13 +187,21 @@ def grow(
 
 
 def compact(labels: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
-    """The same grains numbered 0, 1, ... without gaps, in their order."""
+    """The same grains numbered 0, 1, ... without gaps, in their order.
+
+    >>> compact(np.array([[7, 7], [3, 9]])).tolist()
+    [[1, 1], [0, 2]]
+    """
     _, numbers = np.unique(labels, return_inverse=True)
     return numbers.reshape(labels.shape).astype(np.int32)
 
 
 def mean_radius(labels: Int[np.ndarray, "*shape"]) -> float:
-    """Mean over grains of the radius of the sphere (in 2D, circle) of equal volume, in voxels."""
+    """Mean over grains of the radius of the sphere (in 2D, circle) of equal volume, in voxels.
+
+    >>> round(mean_radius(np.array([[0, 0, 0, 0], [1, 1, 1, 1]])), 4)  # sqrt(4 / pi)
+    1.1284
+    """
     volumes = np.bincount(labels.ravel())
     volumes = volumes[volumes > 0]
     radii = np.cbrt(3 * volumes / (4 * np.pi)) if labels.ndim == 3 else np.sqrt(volumes / np.pi)

@@ -22,6 +22,11 @@ def pack(labels: Int[np.ndarray, "*shape"], distance: tuple[int, ...]) -> tuple[
 
     Returns:
       The set of each grain number (of those that do not occur, 0), and the number of sets.
+
+    >>> stripes = np.repeat(np.arange(6), 4)  # a period of six grains of four voxels
+    >>> sets, count = pack(stripes, (2,))
+    >>> sets.tolist(), count  # neighbours differ
+    ([0, 1, 0, 1, 0, 1], 2)
     """
     near = _near(labels, distance)
     count = near.shape[0]

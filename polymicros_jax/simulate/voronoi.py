@@ -18,6 +18,10 @@ def voronoi(
 
     Raises:
       ValueError: fewer than one grain, or an aspect that does not fit.
+
+    >>> labels = voronoi(0, (32, 32), 20)
+    >>> labels.shape, len(np.unique(labels))
+    ((32, 32), 20)
     """
     stretch = checked_aspect(aspect, len(shape))
     if grains < 1:
@@ -34,6 +38,9 @@ def checked_aspect(aspect: tuple[float, ...] | None, axes: int) -> np.ndarray:
 
     Raises:
       ValueError: another number of entries, or one that is not positive.
+
+    >>> checked_aspect(None, 3).tolist(), checked_aspect((1.0, 1.0, 2.0), 3).tolist()
+    ([1.0, 1.0, 1.0], [1.0, 1.0, 2.0])
     """
     stretch = np.ones(axes) if aspect is None else np.asarray(aspect, float)
     if stretch.shape != (axes,) or not (stretch > 0).all():

@@ -37,6 +37,12 @@ def radial_average(
 
     Returns:
         Radii of the shells, and the averages, NaN for a shell with no lag.
+
+    >>> distance = np.abs(np.fft.fftfreq(8) * 8)
+    >>> f = np.hypot(distance[:, None], distance[None, :])[..., None, None]
+    >>> radii, profile = radial_average(f)
+    >>> radii.tolist(), profile[:, 0, 0].round(2).tolist()
+    ([0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 1.21, 2.16, 3.04, 4.01])
     """
     f = jnp.asarray(f)
     vectors = _lag_vectors(f.shape[:-2], spacing)
@@ -64,6 +70,11 @@ def directional_average(
 
     Raises:
         ValueError: for a direction that is zero or has the wrong number of components.
+
+    >>> x = np.abs(np.fft.fftfreq(8) * 8)
+    >>> f = np.broadcast_to(np.exp(-x)[:, None, None, None], (8, 8, 1, 1))  # falls along x alone
+    >>> [directional_average(f, axis)[1][:3, 0, 0].round(2).tolist() for axis in ((1, 0), (0, 1))]
+    [[1.0, 0.37, 0.14], [1.0, 1.0, 1.0]]
     """
     f = jnp.asarray(f)
     vectors = _lag_vectors(f.shape[:-2], spacing)
@@ -91,6 +102,11 @@ def coherence_length(
 
     The crossing is interpolated linearly between shells. Infinity where the threshold is not reached within half the
     domain: such a field is too coherent for its domain (Sec. 3.1). With `direction`, the distance along it.
+
+    >>> x = np.abs(np.fft.fftfreq(64) * 64)
+    >>> f = np.exp(-x / 5.0)[:, None, None]
+    >>> round(float(coherence_length(f)[0]), 2), round(float(coherence_length(f, spacing=(0.2,))[0]), 2)
+    (5.0, 1.0)
     """
     if direction is None:
         radii, profile = radial_average(covariances, spacing=spacing)
@@ -107,6 +123,9 @@ def crossing(
     """First radius at which each column falls to the threshold, by linear interpolation; infinity for never.
 
     Empty shells (NaN) are bridged by carrying the last value forward.
+
+    >>> crossing(np.array([0.0, 1.0, 2.0]), np.array([[1.0, 1.0], [0.8, 0.9], [0.2, 0.8]]), 0.5).round(3).tolist()
+    [1.5, inf]
     """
     profile = _carry_forward(jnp.asarray(profile))
     below = profile <= threshold

@@ -30,6 +30,9 @@ def chord_length_counts(
 
     Returns:
         Counts of lengths ``0 .. n`` (entry 0 is zero), n the number of voxels along the axis.
+
+    >>> chord_length_counts(np.array([0, 0, 1, 1, 1, 2, 2, 0]), 0, periodic=True).tolist()  # 3, 2 and, wrapped, 3
+    [0, 0, 1, 2, 0, 0, 0, 0, 0]
     """
     lines, seen = _lines(labels, axis, mask)
     count, n = lines.shape
@@ -64,6 +67,9 @@ def lineal_path(
     // 2.
 
     Only segments inside the domain, and of observed voxels throughout, are counted; NaN where there is none.
+
+    >>> lineal_path(np.array([0, 0, 0, 1, 1, 1]), 0, periodic=True).round(3).tolist()
+    [1.0, 0.667, 0.333, 0.0]
     """
     lines, seen = _lines(labels, axis, mask)
     n = lines.shape[1]
@@ -93,6 +99,9 @@ def straight_path(direction: Sequence[int], count: int) -> list[tuple[Lag, Lag]]
     """The path of lag pairs ``(j d, 2 j d)`` along a direction of whole voxels, for `three_point`.
 
     The first pair, j = 0, is at zero lag; there are `count`.
+
+    >>> straight_path((1, 0), 3)
+    [((0, 0), (0, 0)), ((1, 0), (2, 0)), ((2, 0), (4, 0))]
     """
     return [(tuple(j * d for d in direction), tuple(2 * j * d for d in direction)) for j in range(count)]
 
@@ -112,6 +121,10 @@ def three_point(
 
     Raises:
         ValueError: for a lag of the wrong number of components, or a triple that no voxel of a non-periodic domain has.
+
+    >>> m = np.array([1.0, 1.0, 0.0, 0.0])[:, None]
+    >>> three_point(m, straight_path((1,), 2)).ravel().tolist()  # a half is 1; never three in a row
+    [0.5, 0.0]
     """
     m = jnp.asarray(m)
     return jnp.stack([_triple(m, tuple(first), tuple(second), periodic) for first, second in path])

@@ -47,19 +47,34 @@ def features(statistics: PyTree[Float[ArrayLike, "..."]]) -> Float[Array, " feat
     """One vector from a pytree of statistics, for instance the orthogonal planes of a volume.
 
     Missing lags count as zero.
+
+    >>> import numpy as np
+    >>> features({"x": np.array([1.0, np.nan]), "y": np.eye(2)}).tolist()
+    [1.0, 0.0, 1.0, 0.0, 0.0, 1.0]
     """
     return jnp.concatenate([jnp.nan_to_num(jnp.ravel(leaf)) for leaf in jax.tree.leaves(statistics)])
 
 
 def empty(size: int, rank: int, dtype: jnp.dtype | type = jnp.float32) -> StreamingPca:
-    """The state before any sample, for feature vectors of `size` entries and at most `rank` components."""
+    """The state before any sample, for feature vectors of `size` entries and at most `rank` components.
+
+    >>> state = empty(size=100, rank=5)
+    >>> float(state.count), state.components.shape
+    (0.0, (5, 100))
+    """
     zero = jnp.zeros((), dtype)
     return StreamingPca(zero, jnp.zeros(size, dtype), jnp.zeros((rank, size), dtype), jnp.zeros(rank, dtype), zero)
 
 
 @jax.jit
 def update(state: StreamingPca, batch: Float[ArrayLike, "samples features"]) -> StreamingPca:
-    """The state after a further batch of feature vectors. Any batch size; two different ones compile twice."""
+    """The state after a further batch of feature vectors. Any batch size; two different ones compile twice.
+
+    >>> import numpy as np
+    >>> state = update(empty(size=3, rank=2), np.array([[1.0, 0.0, 0.0], [3.0, 0.0, 0.0]]))
+    >>> state.mean.tolist(), abs(state.components[0]).round(3).tolist()
+    ([2.0, 0.0, 0.0], [1.0, 0.0, 0.0])
+    """
     batch = jnp.asarray(batch, state.mean.dtype)
     mean = jnp.mean(batch, axis=0)
     rows = batch - mean[None, :]
@@ -68,7 +83,15 @@ def update(state: StreamingPca, batch: Float[ArrayLike, "samples features"]) -> 
 
 @jax.jit
 def merge(first: StreamingPca, second: StreamingPca) -> StreamingPca:
-    """The state of the samples of both, with the rank of the first: for workers that each saw a part."""
+    """The state of the samples of both, with the rank of the first: for workers that each saw a part.
+
+    >>> import numpy as np
+    >>> parts = np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([[4.0, 0.0], [6.0, 0.0]])
+    >>> first, second = (update(empty(size=2, rank=1), part) for part in parts)
+    >>> whole = merge(first, second)
+    >>> float(whole.count), whole.mean.round(3).tolist()
+    (4.0, [3.0, 0.0])
+    """
     rows = second.singular_values[:, None] * second.components
     return _combined(first, second.count, second.mean, rows, second.squared_sum)
 
@@ -96,17 +119,35 @@ def _combined(state: StreamingPca, count: Array, mean: Array, rows: Array, squar
 
 
 def variances(state: StreamingPca) -> Float[Array, " rank"]:
-    """Variance along every component (divided by the number of samples less one)."""
+    """Variance along every component (divided by the number of samples less one).
+
+    >>> import numpy as np
+    >>> batch = np.array([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> variances(update(empty(size=2, rank=2), batch)).round(3).tolist()  # 18 / 3 and 2 / 3
+    [6.0, 0.667]
+    """
     return state.singular_values**2 / jnp.maximum(state.count - 1, 1)
 
 
 def explained_variance_curve(state: StreamingPca) -> Float[Array, " rank"]:
-    """Share of the total variance in the leading components, by their number; dropped directions are in the total."""
+    """Share of the total variance in the leading components, by their number; dropped directions are in the total.
+
+    >>> import numpy as np
+    >>> batch = np.array([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> explained_variance_curve(update(empty(size=2, rank=2), batch)).round(3).tolist()
+    [0.9, 1.0]
+    """
     return jnp.cumsum(state.singular_values**2) / jnp.maximum(state.squared_sum, jnp.finfo(state.mean.dtype).tiny)
 
 
 def captured(state: StreamingPca) -> Float[Array, ""]:
-    """Share of the total variance in the kept components: near 1, the analysis is exact."""
+    """Share of the total variance in the kept components: near 1, the analysis is exact.
+
+    >>> import numpy as np
+    >>> batch = np.array([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> round(float(captured(update(empty(size=2, rank=1), batch))), 3)
+    0.9
+    """
     return explained_variance_curve(state)[-1]
 
 
@@ -114,6 +155,11 @@ def effective_rank(state: StreamingPca) -> Float[Array, ""]:
     """Exponential of the entropy of the variance shares (Roy & Vetterli 2007): k for k equal directions.
 
     Computed over the kept components alone, so it is at most `rank`; read it together with `captured`.
+
+    >>> import numpy as np
+    >>> batch = np.concatenate([np.eye(3), -np.eye(3)])
+    >>> round(float(effective_rank(update(empty(size=3, rank=3), batch))), 3)
+    3.0
     """
     power = state.singular_values**2
     share = power / jnp.maximum(jnp.sum(power), jnp.finfo(power.dtype).tiny)
@@ -124,6 +170,11 @@ def scores(state: StreamingPca, batch: Float[ArrayLike, "samples features"]) -> 
     """Coordinates of feature vectors along the components, from the mean (the axes of Fig. 3).
 
     Other data sets project too.
+
+    >>> import numpy as np
+    >>> state = update(empty(size=2, rank=1), np.array([[1.0, 0.0], [5.0, 0.0]]))
+    >>> abs(scores(state, np.array([[3.0, 7.0], [4.0, 0.0]]))).round(3).tolist()
+    [[0.0], [1.0]]
     """
     centred = jnp.asarray(batch) - state.mean[None, :]
     return jnp.matmul(centred, state.components.T, precision=jax.lax.Precision.HIGHEST)

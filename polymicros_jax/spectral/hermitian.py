@@ -19,6 +19,11 @@ def check_covariances(covariances: Array, *, missing: bool = False) -> None:
 
     Raises:
         ValueError: for values that are not finite, or not ``f^{bg}(r) = f^{gb}(-r)``.
+
+    >>> check_covariances(jnp.array([1.0, 0.5, 0.2, 0.3])[:, None, None])
+    Traceback (most recent call last):
+        ...
+    ValueError: covariances: not Hermitian in (pair, lag): |f[r, b, g] - f[-r, g, b]| reaches ...
     """
     if isinstance(covariances, jax.core.Tracer):
         return

@@ -124,6 +124,10 @@ def design(
 
     Raises:
         ValueError: for an unknown preset, a count below 1, or bounds of which nearly nothing is accepted.
+
+    >>> params, report = design(0, 2)
+    >>> params.mean.shape, report.accepted
+    ((2, 4, 3, 3), 2)
     """
     box = PRESETS.get(bounds) if isinstance(bounds, str) else bounds
     if box is None:
@@ -166,7 +170,12 @@ def sample_params(
     bounds: str | Bounds = "paper",
     dimensions: int = 3,
 ) -> MosmParams:
-    """The parameters of `design` without its report; by default the paper's 4 mixtures, 3 channels, printed bounds."""
+    """The parameters of `design` without its report; by default the paper's 4 mixtures, 3 channels, printed bounds.
+
+    >>> params = sample_params(seed=0, count=2)
+    >>> params.weight.shape, params.mean.shape
+    ((2, 4, 3), (2, 4, 3, 3))
+    """
     return design(seed, count, mixtures=mixtures, channels=channels, bounds=bounds, dimensions=dimensions)[0]
 
 
@@ -194,7 +203,13 @@ def _block(seed: int, block: int, mixtures: int, channels: int, dimensions: int,
 
 
 def edge_ratio(params: MosmParams) -> Float[Array, ""]:
-    """Largest ``|k_bg(r)|`` on the faces of the domain over the largest variance, on a coarse grid of each face."""
+    """Largest ``|k_bg(r)|`` on the faces of the domain over the largest variance, on a coarse grid of each face.
+
+    >>> zero = jnp.zeros((1, 1, 1))
+    >>> one = MosmParams(jnp.ones((1, 1)), zero, zero + 1.0, zero, jnp.zeros((1, 1)))
+    >>> round(float(edge_ratio(one)), 4)
+    0.0072
+    """
     dimensions = params.mean.shape[-1]
     along = np.linspace(-math.pi, math.pi, EDGE_POINTS)
     cube = np.stack(np.meshgrid(*[along] * dimensions, indexing="ij"), -1).reshape(-1, dimensions)

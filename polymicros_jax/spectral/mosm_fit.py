@@ -59,6 +59,13 @@ def fit(
     Raises:
         ValueError: for a number of mixtures outside 1 to 16, or covariances that are infinite, not Hermitian in (pair,
             lag), or without variance at zero lag.
+
+    >>> import numpy as np
+    >>> x = np.fft.fftfreq(32) * 2 * np.pi
+    >>> target = 0.25 * np.exp(-4.0 * x**2 / 2)[:, None, None]
+    >>> found = fit(target, mixtures=1, steps=200, starts=2)
+    >>> bool(found.error < 0.05), round(float(found.params.variance[0, 0, 0]), 1)
+    (True, 4.0)
     """
     target = jnp.asarray(covariances)
     if not 1 <= mixtures <= MOST_MIXTURES:
@@ -75,7 +82,14 @@ def fit(
 
 
 def relative_error(params: MosmParams, covariances: Float[ArrayLike, "*n h h"]) -> Float[Array, ""]:
-    """Root mean square error of the kernel on the lags present, relative to the root mean square of the covariances."""
+    """Root mean square error of the kernel on the lags present, relative to the root mean square of the covariances.
+
+    >>> from polymicros_jax.spectral.mosm_kernel import covariance
+    >>> zero = jnp.zeros((1, 1, 1))
+    >>> one = MosmParams(jnp.ones((1, 1)), zero, zero + 4.0, zero, jnp.zeros((1, 1)))
+    >>> round(float(relative_error(one, 2 * covariance(one, (8,)))), 3)
+    0.5
+    """
     return jnp.sqrt(relative_error_squared(params, jnp.asarray(covariances)))
 
 
@@ -110,7 +124,14 @@ def _descend(
 
 
 def relative_error_squared(params: MosmParams, target: Float[Array, "*n h h"]) -> Float[Array, ""]:
-    """Mean squared error over the lags present, relative to the mean square of the target."""
+    """Mean squared error over the lags present, relative to the mean square of the target.
+
+    >>> from polymicros_jax.spectral.mosm_kernel import covariance
+    >>> zero = jnp.zeros((1, 1, 1))
+    >>> one = MosmParams(jnp.ones((1, 1)), zero, zero + 4.0, zero, jnp.zeros((1, 1)))
+    >>> round(float(relative_error_squared(one, 2 * covariance(one, (8,)))), 3)
+    0.25
+    """
     present = ~jnp.isnan(target)
     known = jnp.where(present, target, 0)
     residual = jnp.where(present, covariance(params, target.shape[:-2]) - known, 0)

@@ -55,6 +55,16 @@ class MosmParams:
         phase: phi, radians, ``(*batch, Q, h)``.
         band: largest wavenumber that a draw represents; static, so that shapes do not depend on values. `required_band`
             computes it.
+
+    >>> one = MosmParams(
+    ...     weight=jnp.full((1, 1), 0.5),
+    ...     mean=jnp.zeros((1, 1, 2)),
+    ...     variance=jnp.full((1, 1, 2), 4.0),
+    ...     delay=jnp.zeros((1, 1, 2)),
+    ...     phase=jnp.zeros((1, 1)),
+    ... )
+    >>> jax.tree.map(np.shape, one).variance
+    (1, 1, 2)
     """
 
     weight: Leaf
@@ -66,12 +76,22 @@ class MosmParams:
 
 
 def required_band(mean_limit: float, variance_limit: float) -> int:
-    """Smallest band outside of which any mixture within the limits has a density below `DENSITY_FLOOR` of its peak."""
+    """Smallest band outside of which any mixture within the limits has a density below `DENSITY_FLOOR` of its peak.
+
+    >>> required_band(mean_limit=2.0, variance_limit=16.0)
+    32
+    """
     return math.ceil(mean_limit + math.sqrt(-2 * math.log(DENSITY_FLOOR) * variance_limit))
 
 
 def with_band(params: MosmParams) -> MosmParams:
-    """The same parameters with the smallest sufficient band; needs concrete values, so not inside `jit`."""
+    """The same parameters with the smallest sufficient band; needs concrete values, so not inside `jit`.
+
+    >>> zero = jnp.zeros((1, 1, 1))
+    >>> one = MosmParams(jnp.ones((1, 1)), zero, zero + 4.0, zero, jnp.zeros((1, 1)))
+    >>> with_band(one).band
+    15
+    """
     band = required_band(float(jnp.abs(params.mean).max()), float(params.variance.max()))
     return dataclasses.replace(params, band=band)
 
@@ -91,7 +111,15 @@ class PairParams:
 
 
 def pair_params(params: MosmParams) -> PairParams:
-    """Combines the parameters of single channels into those of pairs (Eqs. 13 to 18, Eq. 14 corrected)."""
+    """Combines the parameters of single channels into those of pairs (Eqs. 13 to 18, Eq. 14 corrected).
+
+    >>> zero, mean, variance = jnp.zeros((1, 2, 1)), jnp.array([0.0, 3.0]), jnp.array([1.0, 2.0])
+    >>> two = MosmParams(
+    ...     jnp.ones((1, 2)), mean.reshape(1, 2, 1), variance.reshape(1, 2, 1), zero, jnp.zeros((1, 2))
+    ... )
+    >>> pair_params(two).mean[0, :, :, 0].round(3).tolist()  # of the pair: nearer to the narrower one
+    [[0.0, 1.0], [1.0, 3.0]]
+    """
     A_b, A_g = params.variance[:, :, None, :], params.variance[:, None, :, :]
     s_b, s_g = params.mean[:, :, None, :], params.mean[:, None, :, :]
     total = A_b + A_g
@@ -106,7 +134,14 @@ def pair_params(params: MosmParams) -> PairParams:
 
 
 def kernel(params: MosmParams, r: Float[ArrayLike, "*n d"]) -> Float[Array, "*n h h"]:
-    """The kernel of Eq. 2 in infinite space at lags `r` (radians of the domain), without periodic images."""
+    """The kernel of Eq. 2 in infinite space at lags `r` (radians of the domain), without periodic images.
+
+    >>> zero = jnp.zeros((1, 1, 1))
+    >>> one = MosmParams(jnp.ones((1, 1)), zero, zero + 4.0, zero, jnp.zeros((1, 1)))
+    >>> k = kernel(one, np.array([[0.0], [0.5], [1.0]]))[:, 0, 0]
+    >>> (k / k[0]).round(3).tolist(), np.exp([0.0, -0.5, -2.0]).round(3).tolist()  # exp(-A r^2 / 2)
+    ([1.0, 0.607, 0.135], [1.0, 0.607, 0.135])
+    """
     pair = pair_params(params)
     r = jnp.asarray(r)
     lag = r[..., None, None, None, :]
@@ -130,6 +165,12 @@ def covariance(params: MosmParams, shape: tuple[int, ...]) -> Float[Array, "*n h
 
     Raises:
         ValueError: for a shape of the wrong number of axes.
+
+    >>> zero = jnp.zeros((1, 1, 1))
+    >>> one = MosmParams(jnp.ones((1, 1)), zero, zero + 4.0, zero, jnp.zeros((1, 1)))
+    >>> k = covariance(one, (8,))
+    >>> k.shape, (k[:, 0, 0] / k[0, 0, 0]).round(3).tolist()
+    ((8, 1, 1), [1.0, 0.291, 0.007, 0.0, 0.0, 0.0, 0.007, 0.291])
     """
     dimensions = params.mean.shape[-1]
     if len(shape) != dimensions:
@@ -177,6 +218,11 @@ def amplitude_filters(params: MosmParams, wavenumbers: Float[ArrayLike, " k"]) -
     ``R_qb(k) = w exp(-i phi) prod_a F[q, b, a, k_a]`` with ``F = exp(-(k - s)^2 / 4A) exp(-i theta k)``. A field
     ``Re sum_k R_b(k) z(k) exp(i k.x)`` has ``E[m^b(s) m^g(s+r)] = Re sum_k conj(R_b) R_g exp(i k.r)``, which is Eq. 2
     as it stands. (With ``exp(+i theta k)`` and this transform the pairs come out transposed.)
+
+    >>> zero = jnp.zeros((1, 1, 1))
+    >>> one = MosmParams(jnp.ones((1, 1)), zero + 1.0, zero + 4.0, zero, jnp.zeros((1, 1)))
+    >>> amplitude_filters(one, jnp.array([-1.0, 0.0, 1.0])).real.round(3).ravel().tolist()  # largest at its mean, 1
+    [0.779, 0.939, 1.0]
     """
     s, A, theta = (value[..., None] for value in (params.mean, params.variance, params.delay))
     k = jnp.asarray(wavenumbers, s.dtype)[None, None, None, :]
