@@ -1,10 +1,12 @@
 """The examples of the docstrings run, and whatever a user is meant to call has one."""
 
+import contextlib
 import doctest
 import importlib
 import inspect
 import pkgutil
 import re
+from pathlib import Path
 
 import pytest
 
@@ -45,7 +47,7 @@ class Rounded(doctest.OutputChecker):
     """Numbers with a point may differ by one unit of the last digit that the docstring shows.
 
     Float32 sums differ between processors, so a value next to a rounding edge falls to either side, and zero has either
-    sign. The option NUMBER of pytest's own collector, set in `pyproject.toml`, has the same rule.
+    sign. Pytest's own collector has the same rule as its option NUMBER.
     """
 
     def check_output(self, want: str, got: str, optionflags: int) -> bool:
@@ -63,18 +65,21 @@ def unit(number: str) -> float:
     return 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
 
 
-def run_examples(where: object, name: str) -> str:
-    """What went wrong in the examples of a module; nothing where all is well."""
+def run_examples(where: object, name: str, folder: Path) -> str:
+    """What went wrong in the examples of a module; nothing where all is well. Each docstring has its own folder."""
     report: list[str] = []
     runner = doctest.DocTestRunner(Rounded(), verbose=False, optionflags=doctest.ELLIPSIS)
-    for each in doctest.DocTestFinder().find(where, name):
-        runner.run(each, out=report.append)
+    for number, each in enumerate(test for test in doctest.DocTestFinder().find(where, name) if test.examples):
+        place = folder / str(number)
+        place.mkdir()
+        with contextlib.chdir(place):
+            runner.run(each, out=report.append)
     return "".join(report)
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_run(name: str) -> None:
-    if failures := run_examples(importlib.import_module(name), name):
+def test_examples_run(name: str, tmp_path: Path) -> None:
+    if failures := run_examples(importlib.import_module(name), name, tmp_path):
         pytest.fail(failures, pytrace=False)
 
 
@@ -92,7 +97,7 @@ def test_the_names_that_users_build_on_have_an_example(module: str, name: str) -
     assert example_of(module, name), f"{module}.{name} has no example in its docstring"
 
 
-def test_a_wrong_example_is_found_and_shown() -> None:
+def test_a_wrong_example_is_found_and_shown(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The runner itself: a wrong digit, a wrong number of values and a wrong word are failures, rounding is none."""
 
     def example(shown: str) -> str:
@@ -101,7 +106,7 @@ def test_a_wrong_example_is_found_and_shown() -> None:
 
         function.__doc__ = f">>> [0.12349, -0.0, 'a']\n{shown}\n"
         function.__module__ = __name__
-        return run_examples(function, "function")
+        return run_examples(function, "function", tmp_path_factory.mktemp("example"))
 
     assert example("[0.123, 0.0, 'a']") == ""
     assert example("[0.124, 0.0, 'a']") == ""

@@ -13,6 +13,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     The temporary file lies in the same folder (which is created where missing), so the rename is atomic on POSIX file
     systems.
+
+    >>> target = Path("new") / "numbers.txt"
+    >>> with replacing(target) as temporary:
+    ...     _ = temporary.write_text("1 2 3")
+    ...     target.exists()
+    False
+    >>> target.read_text()
+    '1 2 3'
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,11 @@ _LAST_SPACE_GROUP = (
 
 
 def from_space_group(number: int) -> str | None:
-    """Proper rotation group of the Laue class of a space group, None outside 1 to 230."""
+    """Proper rotation group of the Laue class of a space group, None outside 1 to 230.
+
+    >>> from_space_group(225), from_space_group(194)
+    ('432', '622')
+    """
     if number < 1:
         return None
     return next((group for last, group in _LAST_SPACE_GROUP if number <= last), None)

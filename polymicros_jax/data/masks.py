@@ -25,6 +25,9 @@ def every_slice(shape: tuple[int, int, int], axis: str, every: int, offset: int 
 
     Raises:
       DataError: a step below 2 (everything is known), or an offset outside the volume.
+
+    >>> every_slice((2, 2, 9), "z", 4)[0, 0].astype(int).tolist()
+    [1, 0, 0, 0, 1, 0, 0, 0, 1]
     """
     number, along = _axis(axis), np.arange(shape[_axis(axis)])
     if every < 2:
@@ -42,6 +45,10 @@ def random_voxels(shape: tuple[int, int, int], share: float, seed: int) -> Bool[
 
     Raises:
       DataError: a share outside 0 to 1, ends excluded.
+
+    >>> known = random_voxels((32, 32, 32), 0.25, seed=0)
+    >>> round(float(known.mean()), 2)
+    0.25
     """
     if not 0.0 < share < 1.0:
         raise DataError(f"share: found {share}, accepted is between 0 and 1")
@@ -55,6 +62,10 @@ def without_box(
 
     Raises:
       DataError: an empty box, or one that is not inside the volume.
+
+    >>> known = without_box((8, 8, 8), (2, 2, 2), (6, 6, 6))
+    >>> int((~known).sum())
+    64
     """
     if not all(0 <= a < b <= n for a, b, n in zip(start, stop, shape, strict=True)):
         raise DataError(f"box: found {tuple(start)} to {tuple(stop)}, accepted lies inside {shape} and is not empty")
@@ -68,6 +79,9 @@ def sections_at(shape: tuple[int, int, int], axis: str, positions: Sequence[int]
 
     Raises:
       DataError: none, or one outside the volume, or positions that do not rise.
+
+    >>> sections_at((2, 2, 6), "z", [0, 1, 5])[0, 0].astype(int).tolist()
+    [1, 1, 0, 0, 0, 1]
     """
     number = _axis(axis)
     if not positions or not all(0 <= each < shape[number] for each in positions):
@@ -93,6 +107,11 @@ def scattered_gaps(
 
     Raises:
       DataError: a share outside 0 to 1, ends excluded, or a size that is not above zero.
+
+    >>> everything = np.ones((20, 20, 20), bool)
+    >>> known = scattered_gaps(everything, ~everything, 0.1, seed=0)
+    >>> round(float(1 - known.mean()), 2)
+    0.1
     """
     if not 0.0 < share < 1.0:
         raise DataError(f"share: found {share}, accepted is between 0 and 1")
@@ -117,6 +136,10 @@ def require_meaning(
     Raises:
       DataError: no voxel is known; every voxel is; whole sections are missing and the known ones lie at different
         distances, which nobody said.
+
+    >>> known = every_slice((4, 4, 9), "z", 4)
+    >>> bool((require_meaning(known, np.ones((4, 4, 9), bool)) == known).all())
+    True
     """
     both = known & observed
     if not both.any():
@@ -135,7 +158,11 @@ def require_meaning(
 
 
 def orthogonal_slices(shape: tuple[int, int, int]) -> Bool[np.ndarray, "nx ny nz"]:
-    """The three sections through the middle."""
+    """The three sections through the middle.
+
+    >>> int(orthogonal_slices((5, 5, 5)).sum())  # three planes of 25, less the lines they share
+    61
+    """
     mask = np.zeros(shape, bool)
     x, y, z = (n // 2 for n in shape)
     mask[x], mask[:, y], mask[:, :, z] = True, True, True
@@ -149,6 +176,12 @@ def insert_slices(volume: OrientationVolume, axis: str, factor: int) -> Orientat
 
     Raises:
       DataError: a factor below 2, or fewer than two sections.
+
+    >>> from polymicros_jax.data.samples import load
+    >>> stack = load("in100").crop((0, 0, 0), (4, 4, 3))
+    >>> spread = insert_slices(stack, "z", 4)
+    >>> spread.shape, spread.mask[0, 0].astype(int).tolist(), spread.spacing
+    ((4, 4, 9), [1, 0, 0, 0, 1, 0, 0, 0, 1], (0.25, 0.25, 0.0625))
     """
     number = _axis(axis)
     if factor < 2:

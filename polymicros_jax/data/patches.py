@@ -87,6 +87,11 @@ def cube_symmetries(sample_rotation: Callable[[np.ndarray], Float[Array, "h h"]]
 
     Args:
       sample_rotation: matrix on the channels of a change of sample frame, e.g. `orientation.embedding.sample_rotation`.
+
+    >>> from polymicros_jax.orientation.embedding import sample_rotation
+    >>> symmetries = cube_symmetries(sample_rotation)
+    >>> [np.shape(table)[0] for table in vars(symmetries).values()]
+    [48, 48, 48]
     """
     permutations, flips, matrices = [], [], []
     for axes in itertools.permutations(range(3)):
@@ -107,6 +112,11 @@ def check_sizes(source: FieldSource, size: int) -> None:
 
     Raises:
       DataError: naming the field and its grid.
+
+    >>> check_sizes(MemoryFields((np.zeros((8, 8, 4, 1)),)), 6)
+    Traceback (most recent call last):
+        ...
+    polymicros_jax.data.errors.DataError: field 0 has the grid (8, 8, 4): smaller than a patch of 6^3
     """
     for index, shape in enumerate(source.shapes):
         if min(shape) < size:
@@ -139,6 +149,11 @@ def batch(
 
     Raises:
       DataError: the weights are not one for each field, or are not shares.
+
+    >>> ramp = MemoryFields((np.arange(16.0).reshape(16, 1, 1, 1) * np.ones((16, 4, 4, 1)),))
+    >>> patches = batch(ramp, seed=0, step=7, count=3, size=4)
+    >>> patches.shape, bool((batch(ramp, seed=0, step=7, count=1, size=4, first=2) == patches[2:]).all())
+    ((3, 4, 4, 4, 1), True)
     """
     if weights is None:
         weights = [float(np.prod([n - size + 1 for n in shape])) for shape in source.shapes]
@@ -159,7 +174,11 @@ def batch(
 
 
 def grid_of_patches(source: FieldSource, *, size: int, stride: int) -> Float[np.ndarray, "count size size size h"]:
-    """All patches at multiples of ``stride``, for validation."""
+    """All patches at multiples of ``stride``, for validation.
+
+    >>> grid_of_patches(MemoryFields((np.zeros((16, 16, 8, 9)),)), size=8, stride=8).shape
+    (4, 8, 8, 8, 9)
+    """
     patches = []
     for index, shape in enumerate(source.shapes):
         starts = [range(0, n - size + 1, stride) for n in shape]

@@ -17,6 +17,12 @@ def reject(volume: OrientationVolume, field: str, minimum: float) -> Orientation
 
     Raises:
         DataError: the volume has no such field per voxel.
+
+    >>> from polymicros_jax.data.samples import load
+    >>> raw = load("in100_raw_slices")
+    >>> cleaned = reject(raw, "confidence", 0.1)
+    >>> bool(cleaned.mask.sum() < raw.mask.sum()), bool((cleaned.fields["confidence"][cleaned.mask] >= 0.1).all())
+    (True, True)
     """
     values = volume.fields.get(field)
     if values is None or values.shape != volume.shape:
@@ -27,7 +33,13 @@ def reject(volume: OrientationVolume, field: str, minimum: float) -> Orientation
 
 def to_cubic(volume: OrientationVolume, spacing: float | None = None) -> OrientationVolume:
     """Nearest orientation on cubic voxels, by default of the smallest edge there is (a map's z-step counts for
-    nothing)."""
+    nothing).
+
+    >>> from polymicros_jax.data.samples import load
+    >>> thinned = load("in100").crop((0, 0, 0), (8, 8, 8)).resample((0.25, 0.25, 0.5))
+    >>> thinned.shape, to_cubic(thinned).shape
+    ((8, 8, 4), (8, 8, 8))
+    """
     edges = [h for h, n in zip(volume.spacing, volume.shape, strict=True) if n > 1] or list(volume.spacing)
     return resample(volume, min(edges) if spacing is None else spacing)
 
@@ -45,6 +57,12 @@ def fill(volume: OrientationVolume, max_distance: float | None = None) -> Orient
 
     Raises:
         DataError: nothing was observed, or the distance is negative.
+
+    >>> from polymicros_jax.data.samples import load
+    >>> holes = load("in100").crop((0, 0, 0), (40, 40, 8))
+    >>> whole = fill(holes)
+    >>> int((~holes.mask).sum()), int((~whole.mask).sum()), int(whole.fields["filled"].sum())
+    (1, 0, 1)
     """
     if not volume.mask.any():
         raise DataError("mask: found no observed voxel, accepted is at least one")

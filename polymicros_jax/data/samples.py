@@ -27,7 +27,11 @@ of one touches a voxel of the other."""
 
 
 def names() -> tuple[str, ...]:
-    """Names of the bundled samples."""
+    """Names of the bundled samples.
+
+    >>> names()
+    ('al1050', 'in100', 'in100_raw_slices')
+    """
     return tuple(sorted(path.stem for path in FOLDER.glob("*.npz")))
 
 
@@ -41,6 +45,10 @@ def load(name: str, split: str = "all") -> OrientationVolume:
 
     Raises:
         DataError: there is no such sample or split.
+
+    >>> volume = load("in100", "evaluate")
+    >>> volume.shape, volume.spacing, volume.symmetry
+    ((36, 100, 68), (0.25, 0.25, 0.25), '432')
     """
     path = FOLDER / f"{name}.npz"
     if name not in names():

@@ -48,6 +48,10 @@ def ingredients(plan: Plan, index: int) -> Ingredients:
 
     Raises:
       ValueError: an index outside ``0 <= index < plan.samples``.
+
+    >>> plan = Plan(seed=0, covariances=10, models=2, repeats=3)
+    >>> [(part.covariance, part.model, part.repeat) for part in (ingredients(plan, index) for index in (0, 1, 2, 20))]
+    [(0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1)]
     """
     if not 0 <= index < plan.samples:
         raise ValueError(f"sample {index}: accepted is 0 <= sample < {plan.samples}")
@@ -61,6 +65,9 @@ def share(samples: int, worker: int, workers: int) -> range:
 
     Raises:
       ValueError: there is no such worker.
+
+    >>> [share(10, worker, 3) for worker in range(3)]
+    [range(0, 3), range(3, 6), range(6, 10)]
     """
     if not 0 <= worker < workers:
         raise ValueError(f"worker {worker} of {workers}: accepted is 0 <= worker < workers")

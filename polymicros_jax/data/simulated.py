@@ -31,6 +31,10 @@ def load(source: str) -> OrientationVolume:
 
     Raises:
       DataError: an unknown kind or key, or values that do not fit.
+
+    >>> volume = load("simulated/voronoi?side=16&grains=20")
+    >>> volume.shape, volume.symmetry, len(np.unique(volume.fields["grain"]))
+    ((16, 16, 16), '432', 20)
     """
     kind, _, query = source.removeprefix(PREFIX).partition("?")
     if not source.startswith(PREFIX) or kind not in KINDS:

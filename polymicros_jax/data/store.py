@@ -95,6 +95,11 @@ def create(
     Raises:
       DataError: the folder holds a dataset made with other arguments (the field is named), or something else.
       ValueError: a size below 1 or an unknown dtype.
+
+    >>> store = create("dataset", samples=2, shape=(4, 4, 4), channels=9, settings={"seed": 0})
+    >>> write_sample(store, 1, np.ones((4, 4, 4, 9), np.float32), {"seed": [0, 1]})
+    >>> completed(store), read_record(store, 1)["seed"]
+    ([1], [0, 1])
     """
     directory = Path(directory)
     if len(shape) != 3 or min(*shape, samples, channels) < 1:
@@ -130,6 +135,10 @@ def open(directory: str | Path) -> Store:
 
     Raises:
       DataError: there is none, or it cannot be read.
+
+    >>> folder = create("dataset", samples=2, shape=(4, 4, 4), channels=9, settings={}).directory
+    >>> open(folder).shape
+    (4, 4, 4)
     """
     directory = Path(directory)
     return _opened(directory, _read_header(directory), create_array=False)
@@ -146,6 +155,11 @@ def write_sample(store: Store, index: int, field: Float[np.ndarray, "nx ny nz h"
 
     Raises:
       DataError: a field of another shape or with values that are not finite, or the disk refuses.
+
+    >>> store = create("dataset", samples=2, shape=(4, 4, 4), channels=1, settings={})
+    >>> write_sample(store, 0, np.full((4, 4, 4, 1), 0.5, np.float32), {"seed": [0, 0]})
+    >>> float(read_volume(store, 0).mean())
+    0.5
     """
     _check_index(store, index)
     expected = (*store.shape, store.channels)
@@ -165,18 +179,37 @@ def write_sample(store: Store, index: int, field: Float[np.ndarray, "nx ny nz h"
 
 
 def write_refusal(store: Store, index: int, record: Mapping[str, Any]) -> None:
-    """Notes that sample ``index`` could not be made, so that a restart does not try again."""
+    """Notes that sample ``index`` could not be made, so that a restart does not try again.
+
+    >>> store = create("dataset", samples=2, shape=(4, 4, 4), channels=1, settings={})
+    >>> write_refusal(store, 0, {"rejected": ["no grains"]})
+    >>> refused(store), completed(store)
+    ([0], [])
+    """
     _check_index(store, index)
     _write_json(store.refusal(index), {"sample": index, **record})
 
 
 def completed(store: Store, indices: Iterable[int] | None = None) -> list[int]:
-    """Those of the given samples (all by default) that have a record, ascending."""
+    """Those of the given samples (all by default) that have a record, ascending.
+
+    >>> store = create("dataset", samples=5, shape=(4, 4, 4), channels=1, settings={})
+    >>> for index in (3, 1):
+    ...     write_sample(store, index, np.zeros((4, 4, 4, 1), np.float32), {})
+    >>> completed(store), completed(store, range(2))
+    ([1, 3], [1])
+    """
     return _recorded(store.directory / "records", store, indices)
 
 
 def refused(store: Store, indices: Iterable[int] | None = None) -> list[int]:
-    """Those of the given samples (all by default) that could not be made, ascending."""
+    """Those of the given samples (all by default) that could not be made, ascending.
+
+    >>> store = create("dataset", samples=5, shape=(4, 4, 4), channels=1, settings={})
+    >>> write_refusal(store, 3, {"rejected": []})
+    >>> refused(store)
+    [3]
+    """
     return _recorded(store.directory / "refused", store, indices)
 
 
@@ -185,6 +218,12 @@ def read_record(store: Store, index: int) -> dict[str, Any]:
 
     Raises:
       DataError: the sample is not complete, or its record cannot be read.
+
+    >>> store = create("dataset", samples=1, shape=(4, 4, 4), channels=1, settings={})
+    >>> write_sample(store, 0, np.zeros((4, 4, 4, 1), np.float32), {"local_model": "compact"})
+    >>> record = read_record(store, 0)
+    >>> record["sample"], record["local_model"], len(record["sha256"])
+    (0, 'compact', 64)
     """
     _check_complete(store, index)
     return _read_json(store.record(index))
@@ -195,6 +234,11 @@ def read_refusal(store: Store, index: int) -> dict[str, Any]:
 
     Raises:
       DataError: there is no such account, or it cannot be read.
+
+    >>> store = create("dataset", samples=1, shape=(4, 4, 4), channels=1, settings={})
+    >>> write_refusal(store, 0, {"rejected": ["no grains"]})
+    >>> read_refusal(store, 0)["rejected"]
+    ['no grains']
     """
     return _read_json(store.refusal(index))
 
@@ -204,6 +248,11 @@ def read_volume(store: Store, index: int) -> Float[np.ndarray, "nx ny nz h"]:
 
     Raises:
       DataError: the sample is not complete or its shard cannot be read; other samples stay readable.
+
+    >>> store = create("dataset", samples=1, shape=(4, 4, 4), channels=1, settings={}, dtype="float16")
+    >>> write_sample(store, 0, np.full((4, 4, 4, 1), 1 / 3, np.float32), {})
+    >>> read_volume(store, 0).dtype, round(float(read_volume(store, 0).max()), 3)
+    (dtype('float16'), 0.333)
     """
     _check_complete(store, index)
     return _read(store, index, (slice(None),) * 3)
@@ -222,6 +271,11 @@ def read_patch(
 
     Raises:
       DataError: the box leaves the volume, the sample is not complete or its shard cannot be read.
+
+    >>> store = create("dataset", samples=1, shape=(8, 4, 4), channels=1, settings={})
+    >>> write_sample(store, 0, np.arange(128, dtype=np.float32).reshape(8, 4, 4, 1), {})
+    >>> read_patch(store, 0, (5, 0, 0), (3, 1, 1)).ravel().tolist()
+    [80.0, 96.0, 112.0]
     """
     _check_complete(store, index)
     sides = (size, size, size) if isinstance(size, int) else size
@@ -236,6 +290,11 @@ def unreadable(store: Store, indices: Iterable[int] | None = None) -> dict[int, 
     Returns:
       What is wrong, by sample number; empty when all is well. Deleting the record of such a sample makes the next run
       of the generator make it again.
+
+    >>> store = create("dataset", samples=1, shape=(4, 4, 4), channels=1, settings={})
+    >>> write_sample(store, 0, np.zeros((4, 4, 4, 1), np.float32), {})
+    >>> unreadable(store)
+    {}
     """
     wrong = {}
     for index in completed(store, indices):

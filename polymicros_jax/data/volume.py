@@ -65,6 +65,16 @@ class OrientationVolume:
     Raises:
         DataError: arrays disagree in shape, a spacing is not positive, a group is unknown, an observed quaternion is
             not unit.
+
+    >>> q = np.zeros((4, 3, 2, 4))
+    >>> q[..., 0] = 1.0
+    >>> volume = OrientationVolume(q, np.ones((4, 3, 2)), np.ones((4, 3, 2)), spacing=(0.5, 0.5, 1.0), symmetry="432")
+    >>> volume.shape, volume.group, volume.crop((0, 0, 0), (2, 3, 1)).shape
+    ((4, 3, 2), '432', (2, 3, 1))
+    >>> OrientationVolume(2 * q, np.ones((4, 3, 2)), np.ones((4, 3, 2)), (0.5, 0.5, 1.0))
+    Traceback (most recent call last):
+        ...
+    polymicros_jax.data.errors.DataError: quaternions: found norm 2.0 in an observed voxel, ...
     """
 
     quaternions: np.ndarray
@@ -179,7 +189,13 @@ class OrientationVolume:
 def take(
     volume: OrientationVolume, index: tuple[Any, ...], spacing: Sequence[float] | None = None
 ) -> OrientationVolume:
-    """The volume with every per-voxel array indexed by `index` (which must keep three spatial axes)."""
+    """The volume with every per-voxel array indexed by `index` (which must keep three spatial axes).
+
+    >>> from polymicros_jax.data.samples import load
+    >>> every_second = take(load("in100"), np.s_[:, :, ::2], spacing=(0.25, 0.25, 0.5))
+    >>> every_second.shape, every_second.spacing
+    ((100, 100, 34), (0.25, 0.25, 0.5))
+    """
     return dataclasses.replace(
         volume,
         quaternions=volume.quaternions[index],
@@ -200,6 +216,10 @@ def crop(volume: OrientationVolume, start: Sequence[int], stop: Sequence[int]) -
 
     Raises:
         DataError: the box is empty or leaves the grid.
+
+    >>> from polymicros_jax.data.samples import load
+    >>> crop(load("in100"), (0, 0, 0), (10, 20, 30)).shape
+    (10, 20, 30)
     """
     start, stop = tuple(int(i) for i in start), tuple(int(i) for i in stop)
     inside = len(start) == len(stop) == 3 and all(
@@ -222,6 +242,11 @@ def resample(volume: OrientationVolume, spacing: float | Sequence[float]) -> Ori
 
     Raises:
         DataError: a spacing is not positive.
+
+    >>> from polymicros_jax.data.samples import load
+    >>> coarse = resample(load("in100"), 1.0)
+    >>> coarse.shape, coarse.spacing
+    ((25, 25, 17), (1.0, 1.0, 1.0))
     """
     steps = np.broadcast_to(np.asarray(spacing, dtype=float), (3,))
     if not np.all(np.isfinite(steps) & (steps > 0)):
@@ -249,6 +274,12 @@ def rotate_frame(volume: OrientationVolume, rotation: Float[ArrayLike, "3 3"]) -
 
     Raises:
         DataError: the matrix is not a proper rotation.
+
+    >>> from polymicros_jax.data.samples import load
+    >>> volume = load("in100")
+    >>> turned = rotate_frame(volume, np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))  # the new x is z
+    >>> volume.shape, turned.shape
+    ((100, 100, 68), (68, 100, 100))
     """
     matrix = np.asarray(rotation, dtype=float)
     if not (np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-6) and np.linalg.det(matrix) > 0):
@@ -286,6 +317,14 @@ def rotate_orientations(volume: OrientationVolume, rotation: Float[ArrayLike, "3
     """Orientations only, positions kept: for angles that were given in another frame than the positions.
 
     `rotation` maps coordinates of the frame the orientations are in to the frame they shall be in.
+
+    >>> from polymicros_jax.data.samples import load
+    >>> volume = load("in100").crop((0, 0, 0), (8, 8, 8))
+    >>> quarter = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> back = rotate_orientations(rotate_orientations(volume, quarter), quarter.T)
+    >>> angle = quaternion.disorientation(volume.quaternions, back.quaternions)
+    >>> bool(np.degrees(angle).max() < 0.1)
+    True
     """
     new_to_old = quaternion.conjugate(quaternion.from_matrix(np.asarray(rotation, dtype=np.float32)))
     q = quaternion.normalise(quaternion.rotate_sample(volume.quaternions, new_to_old))
@@ -301,6 +340,11 @@ def save(volume: OrientationVolume, path: str | Path) -> Path:
 
     Raises:
         DataError: the name does not end in `.npz`.
+
+    >>> from polymicros_jax.data.samples import load as load_sample
+    >>> path = save(load_sample("in100").crop((0, 0, 0), (4, 4, 4)), "corner.npz")
+    >>> load(path).shape
+    (4, 4, 4)
     """
     target = Path(path)
     if target.suffix != ".npz":
@@ -331,6 +375,16 @@ def load(path: str | Path) -> OrientationVolume:
     Raises:
         FileNotFoundError: there is no such file.
         DataError: the file is truncated or was not written by `save`.
+
+    >>> from polymicros_jax.data.samples import load as load_sample
+    >>> volume = load_sample("in100").crop((0, 0, 0), (4, 4, 4))
+    >>> back = load(volume.save("corner.npz"))
+    >>> bool((back.quaternions == volume.quaternions).all()), back.spacing
+    (True, (0.25, 0.25, 0.25))
+    >>> load("missing.npz")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: missing.npz: no such file
     """
     source = Path(path)
     if not source.is_file():

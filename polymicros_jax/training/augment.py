@@ -19,6 +19,12 @@ def texture_rotation(representation: Representation) -> Callable[[Key, Array], A
 
     Raises:
       ValueError: the representation cannot be rotated.
+
+    >>> from polymicros_jax.orientation import representation
+    >>> turn = texture_rotation(representation.get("gsh4"))
+    >>> patches = jnp.ones((1, 2, 2, 2, 9))
+    >>> round(float(jnp.linalg.norm(turn(jax.random.key(0), patches)[0, 0, 0, 0])), 3)  # lengths stay
+    3.0
     """
 
     sample_rotation = representation.sample_rotation

@@ -50,7 +50,11 @@ class Calibration:
 
 
 def path_for(prior: str | Path) -> Path:
-    """Where the calibration of a shipped prior, or of the weights at a path, is kept."""
+    """Where the calibration of a shipped prior, or of the weights at a path, is kept.
+
+    >>> path_for("compact_gsh4").name
+    'compact_gsh4.calibration.json'
+    """
     path = Path(prior)
     return (path if path.suffix == ".safetensors" else WEIGHTS / f"{prior}.x").with_suffix(".calibration.json")
 
@@ -68,6 +72,10 @@ def load_calibration(prior: str | Path) -> Calibration | None:
 
     Raises:
       DataError: a file that is none.
+
+    >>> calibration = load_calibration("compact_gsh4")
+    >>> calibration is not None  # the shipped prior has one
+    True
     """
     path = path_for(prior)
     if not path.is_file():

@@ -31,6 +31,11 @@ def requested(environment: Mapping[str, str]) -> Cluster | None:
 
     Raises:
       ValueError: some of the three variables are missing or are no numbers; names them.
+
+    >>> requested({}) is None
+    True
+    >>> requested({"JAX_COORDINATOR_ADDRESS": "node0:1234", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"})
+    Cluster(coordinator='node0:1234', processes=2, process=1)
     """
     given = {name: environment[name] for name in (COORDINATOR, PROCESSES, PROCESS) if environment.get(name)}
     if given:
@@ -64,7 +69,11 @@ def join(cluster: Cluster | None) -> None:
 
 
 def is_writer() -> bool:
-    """Whether this process writes logs, weights and records."""
+    """Whether this process writes logs, weights and records.
+
+    >>> is_writer()  # of one process, the one
+    True
+    """
     return jax.process_index() == 0
 
 

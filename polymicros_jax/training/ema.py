@@ -32,5 +32,10 @@ SLOW_EMA = EmaLaw()
 
 
 def update(average: Params, params: Params, kept: Float[Array, ""]) -> Params:
-    """``kept * average + (1 - kept) * params``, leaf by leaf."""
+    """``kept * average + (1 - kept) * params``, leaf by leaf.
+
+    >>> average = update({"w": jnp.array(1.0)}, {"w": jnp.array(2.0)}, jnp.array(0.9))
+    >>> round(float(average["w"]), 3)
+    1.1
+    """
     return jax.tree.map(lambda old, new: new + kept * (old - new), average, params)

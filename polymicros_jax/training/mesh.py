@@ -30,6 +30,11 @@ def build_mesh(devices_per_sample: int = 1, devices: Sequence[jax.Device] | None
 
     Raises:
       ValueError: the devices cannot be divided so.
+
+    >>> import jax
+    >>> mesh = build_mesh(devices=jax.devices()[:1])
+    >>> dict(mesh.shape)
+    {'data': 1, 'space': 1}
     """
     devices = jax.devices() if devices is None else devices
     if devices_per_sample < 1 or len(devices) % devices_per_sample:
@@ -39,12 +44,22 @@ def build_mesh(devices_per_sample: int = 1, devices: Sequence[jax.Device] | None
 
 
 def patch_sharding(mesh: Mesh) -> NamedSharding:
-    """Sharding of patches ``(b, nx, ny, nz, h)``: rows over "data", x over "space"."""
+    """Sharding of patches ``(b, nx, ny, nz, h)``: rows over "data", x over "space".
+
+    >>> import jax
+    >>> tuple(patch_sharding(build_mesh(devices=jax.devices()[:1])).spec)
+    ('data', 'space')
+    """
     return NamedSharding(mesh, PartitionSpec(DATA, SPACE))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Sharding of what lies whole on every device."""
+    """Sharding of what lies whole on every device.
+
+    >>> import jax
+    >>> replicated(build_mesh(devices=jax.devices()[:1])).is_fully_replicated
+    True
+    """
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -52,6 +67,9 @@ def rows_of_process(mesh: Mesh | None, count: int) -> tuple[int, int]:
     """Number of the first row of a batch of ``count`` that this process needs, and how many.
 
     Processes that share a sample along "space" need the same rows.
+
+    >>> rows_of_process(None, 32)
+    (0, 32)
     """
     if mesh is None:
         return 0, count
@@ -64,7 +82,11 @@ def rows_of_process(mesh: Mesh | None, count: int) -> tuple[int, int]:
 def place_patches(
     mesh: Mesh | None, rows: Float[np.ndarray, "rows nx ny nz h"], count: int
 ) -> Float[Array, "b nx ny nz h"]:
-    """The batch of ``count`` patches, of which this process hands in the rows that `rows_of_process` names."""
+    """The batch of ``count`` patches, of which this process hands in the rows that `rows_of_process` names.
+
+    >>> place_patches(None, np.zeros((2, 4, 4, 4, 9), np.float32), 2).shape
+    (2, 4, 4, 4, 9)
+    """
     if mesh is None:
         return jnp.asarray(rows)
     shape = (count, *rows.shape[1:])

@@ -84,6 +84,11 @@ def split(source: str | Path, folder: str | Path, piece_bytes: int = PIECE_BYTES
 
     Raises:
       DataError: there is nothing at ``source``.
+
+    >>> _ = Path("weights.bin").write_bytes(bytes(2500))
+    >>> listing = split("weights.bin", "pieces", piece_bytes=4096)
+    >>> sorted(path.name for path in Path("pieces").iterdir())
+    ['weights.bin.0000', 'weights.bin.0001', 'weights.bin.0002', 'weights.bin.json']
     """
     source, folder = Path(source), Path(folder)
     if piece_bytes < 1:
@@ -116,6 +121,11 @@ def join(listing: str | Path, folder: str | Path) -> Path:
 
     Raises:
       DataError: a piece is missing or damaged, the list is none, or what would be unpacked is there already.
+
+    >>> _ = Path("weights.bin").write_bytes(bytes(2500))
+    >>> back = join(split("weights.bin", "pieces", piece_bytes=4096), "unpacked")
+    >>> back.stat().st_size
+    2500
     """
     listing, folder = Path(listing), Path(folder)
     try:

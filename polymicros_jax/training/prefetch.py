@@ -9,7 +9,11 @@ T = TypeVar("T")
 
 
 def prefetched(make: Callable[[int], T], steps: Iterable[int], ahead: int = 2) -> Iterator[tuple[int, T]]:
-    """Yields ``(step, make(step))`` in order, with up to ``ahead`` results in the making."""
+    """Yields ``(step, make(step))`` in order, with up to ``ahead`` results in the making.
+
+    >>> list(prefetched(lambda step: step**2, range(3)))
+    [(0, 0), (1, 1), (2, 4)]
+    """
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting: deque[tuple[int, Future[T]]] = deque()
         for step in steps:

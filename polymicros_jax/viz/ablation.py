@@ -32,6 +32,10 @@ def curves(
 
     Raises:
         ValueError: no series, or one of another length than `x`.
+
+    >>> drawing = curves([1, 2, 4], {"prior": [4.0, 4.2, 5.0]}, xlabel="factor", ylabel="°", levels={"nearest": 6.6})
+    >>> [line.get_label() for line in drawing.axes[0].lines]
+    ['prior', 'nearest']
     """
     if not series:
         raise ValueError("series: got none, at least one is needed")
@@ -63,6 +67,11 @@ def bars(groups: Mapping[str, Mapping[str, float | None]], *, ylabel: str, title
 
     Raises:
         ValueError: no task.
+
+    >>> tasks = {"sections": {"nearest": 6.6, "prior": 4.3}, "gaps": {"nearest": 2.0, "prior": None}}
+    >>> drawing = bars(tasks, ylabel="error (°)")
+    >>> len(drawing.axes[0].patches)  # no bar where a method cannot do a task
+    3
     """
     if not groups:
         raise ValueError("groups: got none, at least one is needed")

@@ -46,6 +46,10 @@ def figure(width: float, height: float) -> Figure:
     """An empty figure of `width` x `height` inches with the Agg canvas; its parts are laid out without overlap.
 
     It shows itself as the last value of a notebook cell.
+
+    >>> drawing = figure(4.0, 2.0)
+    >>> drawing.get_size_inches().tolist(), len(drawing.axes)
+    ([4.0, 2.0], 0)
     """
     canvas = FigureCanvasAgg(_Shown(figsize=(width, height), dpi=DPI, layout="constrained"))
     return canvas.figure
@@ -67,6 +71,10 @@ def plane(
 
     Raises:
         ValueError: `axis` is not 0, 1 or 2, or `index` lies outside the volume.
+
+    >>> image = plane(np.arange(24).reshape(4, 3, 2), axis=2, index=0)
+    >>> image.shape, image[0].tolist()  # x to the right, y up
+    ((3, 4), [0, 6, 12, 18])
     """
     in_plane_axes(axis)
     size = volume.shape[axis]
@@ -81,6 +89,9 @@ def in_plane_axes(axis: int) -> tuple[int, int]:
 
     Raises:
         ValueError: `axis` is not 0, 1 or 2.
+
+    >>> [in_plane_axes(axis) for axis in range(3)]
+    [(1, 2), (0, 2), (0, 1)]
     """
     if axis not in (0, 1, 2):
         raise ValueError(f"axis: got {axis}, accepted are 0, 1 and 2 for x, y and z")
@@ -89,13 +100,23 @@ def in_plane_axes(axis: int) -> tuple[int, int]:
 
 
 def extent(shape: tuple[int, ...], axis: int, spacing: tuple[float, float, float]) -> tuple[float, float, float, float]:
-    """Edges (left, right, bottom, top) in micrometres of a plane of a volume of `shape`."""
+    """Edges (left, right, bottom, top) in micrometres of a plane of a volume of `shape`.
+
+    >>> extent((10, 20, 30), 2, (0.5, 0.5, 1.0))
+    (0.0, 5.0, 0.0, 10.0)
+    """
     right, up = in_plane_axes(axis)
     return 0.0, shape[right] * spacing[right], 0.0, shape[up] * spacing[up]
 
 
 def label_micrometres(axes: Axes, axis: int) -> None:
-    """Names the axes of a plane normal to `axis`, in micrometres."""
+    """Names the axes of a plane normal to `axis`, in micrometres.
+
+    >>> axes = figure(2.0, 2.0).subplots()
+    >>> label_micrometres(axes, 1)
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('x (µm)', 'z (µm)')
+    """
     right, up = in_plane_axes(axis)
     axes.set_xlabel(f"{_AXES[right]} (µm)", fontsize=8)
     axes.set_ylabel(f"{_AXES[up]} (µm)", fontsize=8)
@@ -106,38 +127,68 @@ def label_micrometres(axes: Axes, axis: int) -> None:
 def show_plane(
     axes: Axes, image: Shaped[np.ndarray, "rows columns ..."], bounds: tuple[float, ...], **kwargs: Any
 ) -> Any:
-    """Draws an image whose rows go up, one voxel one rectangle without blending, true to scale."""
+    """Draws an image whose rows go up, one voxel one rectangle without blending, true to scale.
+
+    >>> axes = figure(2.0, 2.0).subplots()
+    >>> shown = show_plane(axes, np.eye(4), (0.0, 2.0, 0.0, 2.0))
+    >>> shown.get_extent()
+    [0.0, 2.0, 0.0, 2.0]
+    """
     return axes.imshow(
         image, origin="lower", extent=(bounds[0], bounds[1], bounds[2], bounds[3]), interpolation="nearest", **kwargs
     )
 
 
 def colour_scale(low: float, high: float, name: str) -> ScalarMappable:
-    """A colour scale without an image, for the bar beside pictures that are coloured already."""
+    """A colour scale without an image, for the bar beside pictures that are coloured already.
+
+    >>> float(colour_scale(0.0, 10.0, ERROR_MAP).norm(5.0))
+    0.5
+    """
     return ScalarMappable(norm=Normalize(low, high), cmap=name)
 
 
 def pixels(drawing: Figure) -> Shaped[np.ndarray, "rows columns 4"]:
-    """The rendered figure as RGBA bytes, first row on top."""
+    """The rendered figure as RGBA bytes, first row on top.
+
+    >>> pixels(figure(2.0, 1.0)).shape  # 130 dots an inch
+    (130, 260, 4)
+    """
     canvas = FigureCanvasAgg(drawing)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba()).copy()
 
 
 def to_png(drawing: Figure) -> bytes:
-    """The figure as PNG. Holds no time and no version, so the same figure gives the same bytes."""
+    """The figure as PNG. Holds no time and no version, so the same figure gives the same bytes.
+
+    >>> to_png(figure(1.0, 1.0))[1:4], to_png(figure(1.0, 1.0)) == to_png(figure(1.0, 1.0))
+    (b'PNG', True)
+    """
     buffer = io.BytesIO()
     drawing.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def to_data_uri(drawing: Figure) -> str:
-    """The figure as a `data:` address, to stand inside an HTML page."""
+    """The figure as a `data:` address, to stand inside an HTML page.
+
+    >>> to_data_uri(figure(1.0, 1.0))[:26]
+    'data:image/png;base64,iVBO'
+    """
     return "data:image/png;base64," + base64.b64encode(to_png(drawing)).decode("ascii")
 
 
 def save(drawing: Figure, path: str | os.PathLike[str]) -> Path:
-    """Writes a figure as PNG; the file appears whole or not at all."""
+    """Writes a figure as PNG; the file appears whole or not at all.
+
+    >>> save(figure(1.0, 1.0), "empty.png").name
+    'empty.png'
+    >>> save(figure(1.0, 1.0), "empty.jpg")
+    Traceback (most recent call last):
+        ...
+    ValueError: empty.jpg: figures are written as .png, got the ending '.jpg'
+    """
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise ValueError(f"{target}: figures are written as .png, got the ending {target.suffix!r}")

@@ -45,6 +45,10 @@ def central_planes(
             largest magnitude by default. One for all maps.
         label: What the colours mean.
         title: Heading.
+
+    >>> drawing = central_planes(np.ones((4, 4, 4, 2, 2)), axis=2)
+    >>> len([axes for axes in drawing.axes if axes.images])  # every pair of two channels
+    4
     """
     plane = np.take(correlations, 0, axis=axis)
     right, up = canvas.in_plane_axes(axis)
@@ -67,7 +71,12 @@ def pair_maps(
     label: str = "correlation",
     title: str = "",
 ) -> Figure:
-    """All channel pairs of a plane of lags, row the first channel, column the second; missing lags (NaN) are grey."""
+    """All channel pairs of a plane of lags, row the first channel, column the second; missing lags (NaN) are grey.
+
+    >>> drawing = pair_maps(np.ones((4, 6, 2, 2)), spacing=(0.5, 0.5))
+    >>> drawing.axes[0].images[0].get_extent()  # zero lag in the middle
+    [-1.25, 0.75, -1.75, 1.25]
+    """
     channels = plane.shape[-1]
     top = _limit([plane], limit)
     drawing = canvas.figure(_CELL * channels + 1.4, _CELL * channels + 0.9)
@@ -114,6 +123,11 @@ def rows_of_pairs(
 
     Raises:
         ValueError: no rows, or rows of different shapes.
+
+    >>> planes = {"target": np.ones((4, 4, 2, 2)), "fit": np.full((4, 4, 2, 2), 0.9)}
+    >>> drawing = rows_of_pairs(planes, difference=True)
+    >>> len([axes for axes in drawing.axes if axes.images])  # three rows of three pairs
+    9
     """
     if not rows:
         raise ValueError("rows: got none, at least one is needed")
@@ -171,6 +185,11 @@ def orthogonal_planes(
 
     Raises:
         ValueError: no sets, or sets that differ in planes or shapes.
+
+    >>> planes = {axis: np.ones((4, 4, 1, 1)) for axis in "xyz"}
+    >>> drawing = orthogonal_planes({"maps": planes, "volume": planes})
+    >>> len([axes for axes in drawing.axes if axes.images])
+    6
     """
     if not sets:
         raise ValueError("sets: got none, at least one is needed")
@@ -232,6 +251,12 @@ def principal_scores(
 
     Raises:
         ValueError: fewer than two components, or a set without that many scores.
+
+    >>> rng = np.random.default_rng(0)
+    >>> sets = {"dataset": rng.normal(size=(50, 3)), "measured": rng.normal(size=(2, 3))}
+    >>> drawing = principal_scores(sets, components=3)
+    >>> len(drawing.axes) >= 3
+    True
     """
     if components < 2 or any(scores.shape[1] < components for scores in sets.values()):
         widths = {name: scores.shape[1] for name, scores in sets.items()}
@@ -281,6 +306,10 @@ def explained_variance(
 
     Raises:
         ValueError: a curve falls or leaves [0, 1]: it is not cumulative.
+
+    >>> drawing = explained_variance({"dataset": np.array([0.6, 0.9, 1.0])})
+    >>> drawing.axes[0].lines[0].get_ydata().tolist()
+    [60.0, 90.0, 100.0]
     """
     for name, curve in curves.items():
         if np.any(np.diff(curve) < -1e-6) or np.min(curve) < -1e-6 or np.max(curve) > 1 + 1e-6:
@@ -316,6 +345,10 @@ def field_cubes(
     """Every channel of a random field as a cube, on one colour scale symmetric about zero.
 
     A drawn field has no length of its own: without `spacing`, in micrometres, its edges are in voxels.
+
+    >>> drawing = field_cubes(np.ones((4, 4, 4, 2)))
+    >>> [axes.get_title() for axes in drawing.axes if axes.get_title()]
+    ['channel 0', 'channel 1']
     """
     top = _limit([field], limit)
     shown = colormaps[canvas.SIGNED_MAP]((np.clip(field / top, -1, 1) + 1) / 2)[..., :3]

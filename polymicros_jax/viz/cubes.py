@@ -30,6 +30,10 @@ def cube(
         spacing: Voxel size along x, y, z in micrometres.
         known: True where there is data; the rest is grey.
         title: Heading.
+
+    >>> drawing = cube(np.ones((4, 4, 8, 3)), spacing=(0.5, 0.5, 0.5), title="a column")
+    >>> [text.get_text() for text in drawing.axes[0].texts]
+    ['x 2 µm', 'y 2 µm', 'z 4 µm']
     """
     return cubes({title: rgb}, spacing=spacing, known={title: known} if known is not None else None)
 
@@ -53,6 +57,10 @@ def cubes(
 
     Raises:
         ValueError: No volumes.
+
+    >>> drawing = cubes({"a": np.ones((4, 4, 4, 3)), "b": np.zeros((4, 4, 4, 3))})
+    >>> [axes.get_title() for axes in drawing.axes]
+    ['a', 'b']
     """
     if not volumes:
         raise ValueError("volumes: got none, at least one is needed")
@@ -73,14 +81,25 @@ def cubes(
 def grey_out(
     rgb: Float[np.ndarray, "nx ny nz 3"], known: Bool[np.ndarray, "nx ny nz"]
 ) -> Float[np.ndarray, "nx ny nz 3"]:
-    """Colours with the grey of missing data wherever `known` is False."""
+    """Colours with the grey of missing data wherever `known` is False.
+
+    >>> known = np.array([True, False]).reshape(2, 1, 1)
+    >>> grey_out(np.zeros((2, 1, 1, 3)), known)[:, 0, 0, 0].tolist()
+    [0.0, 0.8]
+    """
     return np.where(known[..., None], rgb, np.asarray(canvas.MISSING_GREY, dtype=rgb.dtype)[None, None, None, :])
 
 
 def draw_cube(
     axes: Axes, rgb: Float[np.ndarray, "nx ny nz 3"], spacing: tuple[float, float, float], unit: str = "µm"
 ) -> None:
-    """Draws the three visible faces, the edges and their lengths into `axes`."""
+    """Draws the three visible faces, the edges and their lengths into `axes`.
+
+    >>> axes = canvas.figure(2.0, 2.0).subplots()
+    >>> draw_cube(axes, np.ones((2, 2, 2, 3)), (1.0, 1.0, 1.0), unit="voxels")
+    >>> [text.get_text() for text in axes.texts]
+    ['x 2 voxels', 'y 2 voxels', 'z 2 voxels']
+    """
     size = np.asarray(rgb.shape[:3]) * np.asarray(spacing)
     x, y, z = np.diag(size)
     origin = np.zeros(3)

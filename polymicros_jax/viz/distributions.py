@@ -31,6 +31,10 @@ def densities(
 
     Raises:
         ValueError: no samples, or a sample without finite values.
+
+    >>> drawing = densities({"measured": np.arange(50.0), "drawn": np.arange(20.0)}, xlabel="diameter (µm)")
+    >>> [text.get_text() for text in drawing.axes[0].get_legend().get_texts()]
+    ['measured (n = 50)', 'drawn (n = 20)']
     """
     if not samples:
         raise ValueError("samples: got none, at least one is needed")

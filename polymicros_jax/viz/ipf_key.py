@@ -24,6 +24,10 @@ def ipf_key(group: str = "432") -> Figure:
 
     Raises:
         ValueError: there is no colour key for this group.
+
+    >>> drawing = ipf_key("622")
+    >>> len(drawing.axes)
+    1
     """
     normals = ipf.sector(group).normals
     corners = {name: project(np.asarray(vector)[None])[0] for name, vector in _CORNERS[group]}
@@ -55,6 +59,10 @@ def ipf_key(group: str = "432") -> Figure:
 
 
 def project(directions: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 2"]:
-    """Stereographic projection of directions of any length: the equator goes to the unit circle."""
+    """Stereographic projection of directions of any length: the equator goes to the unit circle.
+
+    >>> project(np.array([[0.0, 0.0, 2.0], [1.0, 0.0, 0.0], [1.0, 0.0, 1.0]])).round(3).tolist()  # tan(angle / 2)
+    [[0.0, 0.0], [1.0, 0.0], [0.414, 0.0]]
+    """
     unit = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
     return unit[:, :2] / (1.0 + unit[:, 2:])

@@ -48,6 +48,10 @@ def orthogonal(
         known: True where there is data; the rest is grey, whole missing rows hatched.
         indices: Plane numbers along x, y, z.
         title: Heading of the figure.
+
+    >>> drawing = orthogonal(np.ones((4, 6, 8, 3)), spacing=(0.5, 0.5, 1.0))
+    >>> [axes.get_title() for axes in drawing.axes]
+    ['x = 1.25 µm', 'y = 1.75 µm', 'z = 4.5 µm']
     """
     drawing = canvas.figure(3 * _PANEL, _PANEL + 0.5)
     for column, axes in enumerate(drawing.subplots(1, 3, squeeze=False)[0]):
@@ -79,6 +83,11 @@ def comparison(
 
     Raises:
         ValueError: No panels, or panels of different grids.
+
+    >>> grey, white = np.full((4, 4, 4, 3), 0.5), np.ones((4, 4, 4, 3))
+    >>> drawing = comparison([Panel("input", grey), Panel("reconstruction", white)], axis=2)
+    >>> [axes.get_title() for axes in drawing.axes]
+    ['input', 'reconstruction']
     """
     if not panels:
         raise ValueError("panels: got none, at least one is needed")
@@ -118,6 +127,10 @@ def degree_maps(
 
     Raises:
         ValueError: No maps, or maps of different grids.
+
+    >>> drawing = degree_maps({"nearest": np.full((4, 4, 4), 8.0), "prior": np.full((4, 4, 4), 2.0)})
+    >>> drawing.axes[-1].get_ylabel(), drawing.axes[0].images[0].get_clim()
+    ('disorientation (°)', (0.0, 8.0))
     """
     if not maps:
         raise ValueError("maps: got none, at least one is needed")

@@ -53,6 +53,11 @@ def require(frame: str | None, path: Path) -> str:
 
     Raises:
         DataError: it is missing or unknown.
+
+    >>> require(None, Path("map.ang"))
+    Traceback (most recent call last):
+        ...
+    polymicros_jax.data.errors.DataError: map.ang: frame: none was given; this format does ...
     """
     if frame not in FRAMES:
         found = "none was given" if frame is None else f"found {frame!r}"
@@ -64,13 +69,27 @@ def require(frame: str | None, path: Path) -> str:
 
 
 def to_map(volume: OrientationVolume, frame: str) -> OrientationVolume:
-    """Orientations whose angles referred to `frame`, brought to the map frame; `frame` is stored in the volume."""
+    """Orientations whose angles referred to `frame`, brought to the map frame; `frame` is stored in the volume.
+
+    >>> q = np.zeros((1, 1, 1, 4))
+    >>> q[..., 0] = 1.0
+    >>> read = to_map(OrientationVolume(q, np.ones((1, 1, 1)), np.ones((1, 1, 1)), (1.0, 1.0, 1.0)), "edax")
+    >>> read.frame, abs(read.quaternions[0, 0, 0]).round(3).tolist()  # half a turn about [110]
+    ('edax', [0.0, 0.707, 0.707, 0.0])
+    """
     turned = volume if frame == "none" else rotate_orientations(volume, _AXES[frame].T)
     return dataclasses.replace(_turn_crystal(turned, A_STAR_TO_A) if frame == "oxford" else turned, frame=frame)
 
 
 def from_map(volume: OrientationVolume, frame: str) -> OrientationVolume:
-    """Inverse of `to_map`: orientations as a file of that frame holds them."""
+    """Inverse of `to_map`: orientations as a file of that frame holds them.
+
+    >>> from polymicros_jax.data.samples import load
+    >>> volume = load("in100").crop((0, 0, 0), (4, 4, 4))
+    >>> back = to_map(from_map(volume, "oxford"), "oxford")
+    >>> bool(np.degrees(quaternion.disorientation(volume.quaternions, back.quaternions)).max() < 0.1)
+    True
+    """
     if frame == "none":
         return volume
     turned = rotate_orientations(volume, _AXES[frame])

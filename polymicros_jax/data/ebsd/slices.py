@@ -13,7 +13,11 @@ from polymicros_jax.data.volume import OrientationVolume
 
 
 def order(path: Path) -> list[tuple[int, str]]:
-    """Sort key of a file name: text and numbers apart, so that slice 10 comes after slice 9."""
+    """Sort key of a file name: text and numbers apart, so that slice 10 comes after slice 9.
+
+    >>> [path.name for path in sorted([Path("slice_10.ang"), Path("slice_9.ang")], key=order)]
+    ['slice_9.ang', 'slice_10.ang']
+    """
     parts = re.split(r"(\d+)", path.stem.lower())
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
@@ -69,6 +73,12 @@ def stack(maps: Sequence[OrientationVolume], names: Sequence[str], spacing: floa
 
     Raises:
         DataError: a map of another grid, step or symmetry, with its name.
+
+    >>> from polymicros_jax.data.samples import load
+    >>> maps = [load("in100").crop((0, 0, k), (8, 8, k + 1)) for k in range(3)]
+    >>> whole = stack(maps, ["a.ang", "b.ang", "c.ang"], spacing=1.0)
+    >>> whole.shape, whole.spacing
+    ((8, 8, 3), (0.25, 0.25, 1.0))
     """
     first = maps[0]
     for each, name in zip(maps, names, strict=True):

@@ -37,6 +37,17 @@ def write(volume: OrientationVolume, path: str | Path, **options: Any) -> Path:
 
     Raises:
         DataError: the suffix is none of these.
+
+    >>> from polymicros_jax.data.ebsd import read
+    >>> from polymicros_jax.data.samples import load
+    >>> volume = load("in100").crop((0, 0, 0), (6, 5, 4))
+    >>> back = read(write(volume, "part.dream3d"))
+    >>> back.shape, back.spacing, bool((back.mask == volume.mask).all())
+    ((6, 5, 4), (0.25, 0.25, 0.25), True)
+    >>> write(volume, "part.stl")
+    Traceback (most recent call last):
+        ...
+    polymicros_jax.data.errors.DataError: part.stl: found suffix '.stl', accepted are .vti, ...
     """
     target = Path(path)
     writers = {".vti": write_paraview, ".dream3d": write_dream3d, ".ang": write_ang, ".npz": save}

@@ -28,6 +28,14 @@ def write_ang(volume: OrientationVolume, path: str | Path, *, frame: str) -> Pat
 
     Raises:
         DataError: an unknown frame, or a file name for a volume of several sections.
+
+    >>> from polymicros_jax.data.ebsd import read
+    >>> from polymicros_jax.data.samples import load
+    >>> section = load("in100").crop((0, 0, 0), (6, 5, 1))
+    >>> path = write_ang(section, "section.ang", frame="edax")
+    >>> back = read(path, frame="edax")
+    >>> bool(np.degrees(quaternion.disorientation(back.quaternions, section.quaternions))[section.mask].max() < 0.1)
+    True
     """
     target = Path(path)
     require(frame, target)

@@ -54,6 +54,12 @@ def write_dream3d(volume: OrientationVolume, path: str | Path) -> Path:
 
     Raises:
         DataError: the name does not end in `.dream3d`.
+
+    >>> from polymicros_jax.data.samples import load
+    >>> path = write_dream3d(load("in100").crop((0, 0, 0), (6, 5, 4)), "part.dream3d")
+    >>> with h5py.File(path) as file:
+    ...     sorted(file)
+    ['DataStructure']
     """
     target = Path(path)
     if target.suffix != ".dream3d":

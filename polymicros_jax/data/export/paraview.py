@@ -27,6 +27,12 @@ def write_paraview(volume: OrientationVolume, path: str | Path, cells: Mapping[s
 
     Raises:
         DataError: an array has another grid or a type that VTK does not have.
+
+    >>> from polymicros_jax.data.samples import load
+    >>> volume = load("in100").crop((0, 0, 0), (6, 5, 4))
+    >>> path = write_paraview(volume, "part.vti", {"error_degrees": np.zeros((6, 5, 4))})
+    >>> [name in path.read_text() for name in ("ipf_z", "euler_degrees", "error_degrees")]
+    [True, True, True]
     """
     euler = np.asarray(quaternion.to_euler(volume.quaternions))
     arrays: dict[str, ArrayLike] = {
@@ -46,6 +52,12 @@ def ipf_colours(volume: OrientationVolume, axis: str | tuple[float | int, float 
     """IPF colours along a sample direction ("x", "y", "z" or any vector), ``(nx, ny, nz, 3)`` uint8.
 
     Black where nothing was observed and where no colour key exists for the phase.
+
+    >>> q = np.zeros((1, 1, 1, 4))
+    >>> q[..., 0] = 1.0
+    >>> one = np.ones((1, 1, 1))
+    >>> ipf_colours(OrientationVolume(q, one, one, (1.0, 1.0, 1.0)), "z").ravel().tolist()  # [001] is red
+    [255, 0, 0]
     """
     colours = np.zeros((*volume.shape, 3), dtype=np.uint8)
     count = max(1, int(volume.phase.max()))

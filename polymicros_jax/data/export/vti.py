@@ -47,6 +47,10 @@ def write_vti(
 
     Raises:
         DataError: no arrays, arrays of different grids, or a type that VTK does not have.
+
+    >>> path = write_vti("a.vti", {"grain": np.arange(24).reshape(4, 3, 2)}, (0.5, 0.5, 1.0))
+    >>> 'WholeExtent="0 4 0 3 0 2"' in path.read_text()
+    True
     """
     target = Path(path)
     if target.suffix != ".vti":
