@@ -42,7 +42,11 @@ MOST_REFUSALS_IN_A_ROW = 10
 
 
 def sample_key(seed: tuple[int, int], attempt: int = 0) -> Key:
-    """PRNG key of an attempt at a sample."""
+    """PRNG key of an attempt at a sample.
+
+    >>> bool(sample_key((0, 5)) == sample_key((0, 5))), bool(sample_key((0, 5)) == sample_key((0, 5), attempt=1))
+    (True, False)
+    """
     dataset, index = seed
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(dataset), index), attempt)
 
@@ -140,6 +144,13 @@ def generate(
       DataError: the folder holds another dataset; the field that differs is named.
       FloatingPointError: a draw is not finite; names sample, seed and attempt.
       RuntimeError: `MOST_REFUSALS_IN_A_ROW` samples failed one after the other.
+
+    >>> from polymicros_jax.training.prior import load_prior
+    >>> priors = {"compact": load_prior("compact_gsh4")}
+    >>> plan = {"shape": (32, 32, 32), "covariances": 1, "repeats": 2, "seed": 0}
+    >>> summary = generate("dataset", priors=priors, **plan, indices=range(0))
+    >>> summary.made, stores.open("dataset").samples  # room for 1 x 1 x 2; without `indices` they are made
+    (0, 2)
     """
     limits = Limits() if limits is None else limits
     name, channels = _one_representation(priors, shape, steps, skip, attempts)
