@@ -46,6 +46,10 @@ def correlations(
     Raises:
         ValueError: for a field that is not finite where observed (checked outside `jit`), a mask of another shape, or
             one that keeps nothing.
+
+    >>> two = np.array([[0.0, 1.0], [1.0, 0.0]])[..., None]  # a chequered map, ones on half of it
+    >>> correlations(two)[..., 0, 0].round(3).tolist()  # <m m>: 1/2, and none between neighbours
+    [[0.5, 0.0], [0.0, 0.5]]
     """
     m, observed = _checked(m, mask)
     return _correlations(m, observed, periodic, _default_min_pairs(m) if min_pairs is None else min_pairs)
@@ -63,6 +67,10 @@ def covariances(
     Periodic and unmasked this is ``f - mu mu^T`` (Eq. 12) exactly. Otherwise the pairs at a lag see other voxels than
     the mean does, Eq. 12 is biased there, and the mean is taken off before the sums. Arguments and errors as in
     `correlations`.
+
+    >>> two = np.array([[0.0, 1.0], [1.0, 0.0]])[..., None]
+    >>> covariances(two)[..., 0, 0].round(3).tolist()
+    [[0.25, -0.25], [-0.25, 0.25]]
     """
     m, observed = _checked(m, mask)
     centred = m - jnp.broadcast_to(channel_mean(m, observed), m.shape)
@@ -70,7 +78,12 @@ def covariances(
 
 
 def channel_mean(m: Float[ArrayLike, "*n h"], mask: Bool[ArrayLike, "*n"] | None = None) -> Float[Array, " h"]:
-    """One-point statistics: the mean of every channel over the observed voxels."""
+    """One-point statistics: the mean of every channel over the observed voxels.
+
+    >>> m = np.array([[1.0, 10.0], [3.0, np.nan]])
+    >>> channel_mean(m[:, :1]).tolist(), channel_mean(m, np.array([True, False])).tolist()
+    ([2.0], [1.0, 10.0])
+    """
     m = jnp.asarray(m)
     where = None if mask is None else jnp.asarray(mask)[..., None]
     return jnp.mean(m, axis=tuple(range(m.ndim - 1)), where=where)
@@ -80,6 +93,9 @@ def pair_counts(mask: Bool[ArrayLike, "*n"], periodic: bool = True) -> Int[Array
     """Number of pairs of observed voxels at every lag.
 
     The Nyquist lag of an even non-periodic axis pools ``+n/2`` and ``-n/2``.
+
+    >>> pair_counts(np.ones(5, bool), periodic=False).tolist()  # n - |r|
+    [5, 4, 3, 3, 4]
     """
     observed = jnp.asarray(mask)
     counts = _pair_sums(observed.astype(jnp.result_type(float))[..., None], periodic)[..., 0, 0]
@@ -95,6 +111,10 @@ def map_pairs(
     For reductions (radial averages, planes, lengths) of many channels: the full ``(*n, h, h)`` array, 0.7 GB for nine
     channels at 128^3, is never built. Returns the results stacked on two leading axes ``(h, h, ...)``. Raises as
     `correlations`.
+
+    >>> m = np.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 2.0], [-1.0, 2.0]])
+    >>> map_pairs(lambda f: f[0], m).round(3).tolist()  # zero lag: mean products of the two channels
+    [[1.0, 0.0], [0.0, 2.0]]
     """
     m, _ = _checked(m, None)
     spatial, channels = m.shape[:-1], m.shape[-1]
@@ -117,6 +137,11 @@ def orthogonal_planes(m: Float[ArrayLike, "nx ny nz h"]) -> dict[str, Float[Arra
     ``(rx, 0, rz)`` and ``"z"`` has ``(rx, ry, 0)``. Each is the average over the slices normal to that axis of their
     2D correlations, so no three-dimensional lag array is ever built. They contain the mean, like all correlations;
     differentiable. Raises as `correlations`.
+
+    >>> layers = np.arange(2.0)[:, None, None, None] * np.ones((2, 2, 2, 1))  # changes along x alone
+    >>> planes = orthogonal_planes(layers)
+    >>> planes["x"][..., 0, 0].round(3).tolist(), planes["z"][..., 0, 0].round(3).tolist()
+    ([[0.5, 0.5], [0.5, 0.5]], [[0.5, 0.5], [0.0, 0.0]])
     """
     m, _ = _checked(m, None)
     return {name: _slice_average(jnp.moveaxis(m, axis, 0)) for axis, name in enumerate(AXES)}
@@ -141,6 +166,10 @@ def slice_planes(
 
     Raises:
         ValueError: for an axis name that is none of x, y, z, a mask without its map, and as in `correlations`.
+
+    >>> section = np.array([[0.0, 1.0], [1.0, 0.0]])[..., None]
+    >>> slice_planes({"z": section})["z"][..., 0, 0].round(3).tolist()
+    [[0.5, 0.0], [0.0, 0.5]]
     """
     unknown = sorted(set(slices) - set(AXES))
     if unknown:

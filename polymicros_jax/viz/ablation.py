@@ -33,7 +33,8 @@ def curves(
     Raises:
         ValueError: no series, or one of another length than `x`.
 
-    >>> drawing = curves([1, 2, 4], {"prior": [4.0, 4.2, 5.0]}, xlabel="factor", ylabel="°", levels={"nearest": 6.6})
+    >>> errors = {"prior": [4.0, 4.2, 5.0]}
+    >>> drawing = curves([2.0, 3.0, 4.0], errors, xlabel="factor", ylabel="error (°)", levels={"nearest": 6.6})
     >>> [line.get_label() for line in drawing.axes[0].lines]
     ['prior', 'nearest']
     """

@@ -43,11 +43,16 @@ def read(
         FileNotFoundError: there is no such file or folder.
         DataError: what was found and what is accepted, with the file and the field.
 
-    >>> from polymicros_jax.data.samples import FOLDER
-    >>> read(FOLDER / "missing.ang", frame="edax")
+    >>> from polymicros_jax.data.export import write
+    >>> from polymicros_jax.data.samples import load
+    >>> path = write(load("in100").crop((0, 0, 0), (6, 5, 1)), "section.ang", frame="edax")
+    >>> section = read(path, frame="edax")
+    >>> section.shape, section.spacing, section.symmetry
+    ((6, 5, 1), (0.25, 0.25, 0.25), '432')
+    >>> read(path)
     Traceback (most recent call last):
-    ...
-    FileNotFoundError: ...
+        ...
+    polymicros_jax.data.errors.DataError: section.ang: frame: none was given; ...
     """
     source = Path(path)
     if not source.exists():
