@@ -57,7 +57,11 @@ def finish(workdir: Path, results: dict[str, Any]) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, commit and devices of this process."""
+    """Versions, commit and devices of this process.
+
+    >>> sorted(set(environment()) & {"python", "devices", "commit", "versions"})
+    ['commit', 'devices', 'python', 'versions']
+    """
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:

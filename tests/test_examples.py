@@ -1,16 +1,32 @@
-"""The examples of the docstrings run, and whatever a user is meant to call has one."""
+"""The examples of the docstrings run, whatever a user is meant to call has one, and docs/api.md is made of them."""
 
+import ast
 import contextlib
 import doctest
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import polymicros_jax
+
+
+def _page_writer() -> ModuleType:
+    path = Path(__file__).parents[1] / "launch" / "api_page.py"
+    spec = importlib.util.spec_from_file_location("api_page", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+api_page = _page_writer()
 
 # `main` defines command-line flags when it is imported, and has no examples.
 MODULES = ["polymicros_jax"] + [
@@ -19,26 +35,10 @@ MODULES = ["polymicros_jax"] + [
     if found.name != "polymicros_jax.main"
 ]
 
-ROOT = [name for name in polymicros_jax.__all__ if not inspect.ismodule(getattr(polymicros_jax, name))]
-
-FIXED = {
-    "orientation.quaternion": ["from_euler", "to_euler", "multiply", "disorientation"],
-    "orientation.rogsh": ["from_euler"],
-    "orientation.embedding": ["encode", "decode"],
-    "orientation.harmonics": ["symmetrised"],
-    "spectral.two_point": ["correlations", "covariances", "orthogonal_planes"],
-    "spectral.mosm": ["MosmParams", "covariance", "sample_params", "fit"],
-    "spectral.random_field": ["sample_mosm", "sample_spectral", "sample_reference_row"],
-    "diffusion.schedule": ["karras"],
-    "diffusion.preconditioning": ["denoiser"],
-    "diffusion.sampler": ["sample"],
-    "models.unet3d": ["UNet3DConfig", "init", "apply"],
-    "data.volume": ["OrientationVolume", "crop", "resample", "rotate_frame", "save", "load"],
-    "data.ebsd": ["read"],
-    "data.export": ["write", "write_ang", "write_damask", "write_dream3d", "write_paraview", "write_vti"],
-    "reconstruct": ["super_resolve", "expand"],
+WITHOUT = {
+    "orientation/rogsh.py: lookup",  # its grid of 2 degrees takes seconds, and what it finds cannot be trusted
 }
-"""The names that code outside this repository builds on, beside those of the package root."""
+"""Public functions of the two sciences that people call one by one, and that have no example all the same."""
 
 NUMBER = re.compile(r"-?\d+\.\d*(?:e[+-]?\d+)?")
 
@@ -83,18 +83,48 @@ def test_examples_run(name: str, tmp_path: Path) -> None:
         pytest.fail(failures, pytrace=False)
 
 
-def example_of(module: str, name: str) -> bool:
-    """Whether the docstring of a public name shows a call."""
-    return ">>>" in (inspect.getdoc(getattr(importlib.import_module(module), name)) or "")
-
-
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("polymicros_jax", name) for name in ROOT]
-    + [(f"polymicros_jax.{module}", name) for module, names in FIXED.items() for name in names],
+    [("polymicros_jax", name) for name in api_page.ROOT]
+    + [(f"polymicros_jax.{module}", name) for module, names in api_page.MODULES.items() for name in names],
 )
 def test_the_names_that_users_build_on_have_an_example(module: str, name: str) -> None:
-    assert example_of(module, name), f"{module}.{name} has no example in its docstring"
+    thing = getattr(importlib.import_module(module), name)
+    if inspect.ismodule(thing):  # its functions are on the list themselves
+        assert thing.__name__.removeprefix("polymicros_jax.") in api_page.MODULES
+    else:
+        assert ">>>" in (inspect.getdoc(thing) or ""), f"{module}.{name} has no example in its docstring"
+
+
+def test_every_function_of_orientations_and_statistics_has_an_example() -> None:
+    package = Path(polymicros_jax.__file__).parent
+    missing = {
+        f"{path.relative_to(package)}: {node.name}"
+        for part in ("orientation", "spectral")
+        for path in package.glob(f"{part}/*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef)
+        and not node.name.startswith("_")
+        and ">>>" not in (ast.get_docstring(node) or "")
+    }
+    assert missing == WITHOUT
+
+
+def test_the_page_of_the_api_is_that_of_the_docstrings() -> None:
+    assert sorted(api_page.ROOT) == sorted(polymicros_jax.__all__)
+    assert api_page.PAGE.read_text() == api_page.page(), "run: python launch/api_page.py"
+
+
+def test_a_docstring_becomes_a_page() -> None:
+    text = api_page.body(
+        "First ``line``.\n\nCode follows::\n\n    a = 1\n\n    b = 2\n\nArgs:\n    x, y: one\n        and more.\n"
+        "    *rest: others.\n\nReturns:\n    What: it is.\n\n>>> f(1)\n2\n"
+    )
+    assert text.split("\n\n**") == [
+        "First ``line``.\n\nCode follows:\n\n```python\na = 1\n\nb = 2\n```",
+        "Args**\n\n- `x`, `y`: one and more.\n- `*rest`: others.",
+        "Returns**\n\n- `What`: it is.\n\n```python\n>>> f(1)\n2\n```",
+    ]
 
 
 def test_a_wrong_example_is_found_and_shown(tmp_path_factory: pytest.TempPathFactory) -> None:

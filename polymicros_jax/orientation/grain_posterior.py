@@ -71,6 +71,14 @@ def features(
     """The three terms of the model at the voxels of ``where``; the third is zero without ``fields`` of a prior.
 
     Unused slots hold minus infinity in the first term.
+
+    >>> from polymicros_jax.orientation.candidates import candidates
+    >>> angle = np.repeat([0.0, 0.3], 3).reshape(6, 1, 1) * np.ones((1, 1, 3))  # two grains side by side
+    >>> q = np.stack([np.cos(angle), np.sin(angle), 0 * angle, 0 * angle], axis=-1)
+    >>> known = np.broadcast_to([True, False, True], (6, 1, 3))
+    >>> score, margin, prior = features(candidates(q, known, count=2), ~known)
+    >>> score.round(2).tolist()  # of the two grains, along x: the distance to the boundary over the gap
+    [[0.0, -2.5], [0.0, -1.5], [0.0, -0.5], [0.0, -0.5], [0.0, -1.5], [0.0, -2.5]]
     """
     margins = averaged_margins(candidates)[where]
     score = candidates.score[where]
@@ -83,7 +91,15 @@ def features(
 
 
 def regularised(candidates: Candidates) -> Float[np.ndarray, "nx ny nz 4"]:
-    """Every voxel's candidate of largest averaged margin: interpolated shapes with straightened boundaries."""
+    """Every voxel's candidate of largest averaged margin: interpolated shapes with straightened boundaries.
+
+    >>> from polymicros_jax.orientation.candidates import candidates
+    >>> angle = np.repeat([0.0, 0.3], 3).reshape(6, 1, 1) * np.ones((1, 1, 3))
+    >>> q = np.stack([np.cos(angle), np.sin(angle), 0 * angle, 0 * angle], axis=-1)
+    >>> known = np.broadcast_to([True, False, True], (6, 1, 3))
+    >>> bool(np.allclose(regularised(candidates(q, known)), q))  # a straight boundary goes on straight
+    True
+    """
     best = averaged_margins(candidates).argmax(axis=-1)[..., None]
     return candidates.filled.reshape(-1, 4)[np.take_along_axis(candidates.source, best, axis=-1)[..., 0]]
 
@@ -94,6 +110,13 @@ def averaged_margins(candidates: Candidates) -> Float[np.ndarray, "nx ny nz k"]:
     Margins are limited to `CLIP`. The average is over a binomial kernel of three voxels, repeated once per two voxels
     of gap, so that it reaches about a quarter of the gap. Known voxels keep their own margins. A neighbour that has no
     such candidate counts as ``-CLIP``.
+
+    >>> from polymicros_jax.orientation.candidates import candidates
+    >>> angle = np.repeat([0.0, 0.3], 3).reshape(6, 1, 1) * np.ones((1, 1, 3))
+    >>> q = np.stack([np.cos(angle), np.sin(angle), 0 * angle, 0 * angle], axis=-1)
+    >>> found = candidates(q, np.broadcast_to([True, False, True], (6, 1, 3)), count=2)
+    >>> averaged_margins(found)[:, 0, 1, 0].round(2).tolist()  # the leader's lead, least at the boundary
+    [0.5, 0.5, 0.38, 0.38, 0.5, 0.5]
     """
     passes = max(1, round(candidates.gap / 2.0))
     return np.asarray(
@@ -145,7 +168,16 @@ def _averaged(
 
 
 def orientations(candidates: Candidates, where: Bool[np.ndarray, "nx ny nz"]) -> Float[np.ndarray, "n k 4"]:
-    """The orientation each candidate brings to the voxels of ``where``."""
+    """The orientation each candidate brings to the voxels of ``where``.
+
+    >>> from polymicros_jax.orientation.candidates import candidates
+    >>> angle = np.repeat([0.0, 0.3], 3).reshape(6, 1, 1) * np.ones((1, 1, 3))
+    >>> q = np.stack([np.cos(angle), np.sin(angle), 0 * angle, 0 * angle], axis=-1)
+    >>> known = np.broadcast_to([True, False, True], (6, 1, 3))
+    >>> brought = orientations(candidates(q, known, count=2), ~known)
+    >>> np.arctan2(brought[0, :, 1], brought[0, :, 0]).round(2).tolist()  # at x = 0: its own grain, then the other
+    [0.0, 0.3]
+    """
     return candidates.filled.reshape(-1, 4)[candidates.source[where]]
 
 
@@ -191,7 +223,17 @@ def probabilities(terms: Float[np.ndarray, "3 n k"], weights: Weights) -> Float[
 def posterior(
     candidates: Candidates, where: Bool[np.ndarray, "nx ny nz"], terms: Float[np.ndarray, "3 n k"], weights: Weights
 ) -> GrainPosterior:
-    """Probabilities, orientations and labels at the voxels of ``where``, whose `features` are ``terms``."""
+    """Probabilities, orientations and labels at the voxels of ``where``, whose `features` are ``terms``.
+
+    >>> from polymicros_jax.orientation.candidates import candidates
+    >>> angle = np.repeat([0.0, 0.3], 3).reshape(6, 1, 1) * np.ones((1, 1, 3))
+    >>> q = np.stack([np.cos(angle), np.sin(angle), 0 * angle, 0 * angle], axis=-1)
+    >>> known = np.broadcast_to([True, False, True], (6, 1, 3))
+    >>> found = candidates(q, known, count=2)
+    >>> model = posterior(found, ~known, features(found, ~known), Weights(shape=1.0, neighbourhood=0.0))
+    >>> model.probability.max(axis=1).round(2).tolist()  # along x: sure inside, less so at the boundary
+    [0.92, 0.82, 0.62, 0.62, 0.82, 0.92]
+    """
     return GrainPosterior(probabilities(terms, weights), orientations(candidates, where), candidates.label[where])
 
 

@@ -94,7 +94,11 @@ def place_patches(
 
 
 def place_whole(mesh: Mesh | None, tree: Tree) -> Tree:
-    """A tree of arrays that every process has alike, whole on every device of the mesh."""
+    """A tree of arrays that every process has alike, whole on every device of the mesh.
+
+    >>> place_whole(None, {"w": np.ones(3)})["w"].tolist()
+    [1.0, 1.0, 1.0]
+    """
     if mesh is None:
         return tree
     everywhere = replicated(mesh)

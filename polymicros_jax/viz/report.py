@@ -99,6 +99,9 @@ def write(
 
     Raises:
         ValueError: the ending is not .html, or a table's `best` is not "min", "max" or None.
+
+    >>> write("report.html", title="Gaps of my scan", summary="All filled.", sections=[]).name
+    'report.html'
     """
     target = Path(path)
     if target.suffix.lower() != ".html":
@@ -120,7 +123,12 @@ def render(
     provenance: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | str | None = None,
 ) -> str:
-    """The page as text; arguments as for `write`."""
+    """The page as text; arguments as for `write`.
+
+    >>> page = render(title="Gaps of my scan", summary="All filled.", sections=[], headline=[("4.2°", "mean error")])
+    >>> page.startswith("<!DOCTYPE html>"), "mean error" in page
+    (True, True)
+    """
     parts = [f"<header><h1>{_escape(title)}</h1>{_paragraphs(summary)}</header>"]
     if headline:
         tiles = "".join(f"<li><b>{_escape(value)}</b><span>{_escape(what)}</span></li>" for value, what in headline)

@@ -26,6 +26,12 @@ def read_ang(path: Path, frame: str | None) -> OrientationVolume:
 
     Raises:
         DataError: no frame, or a file that is truncated, empty, mislabelled or in degrees.
+
+    >>> from polymicros_jax.data.export.ang import write_ang
+    >>> from polymicros_jax.data.samples import load
+    >>> section = load("in100").crop((0, 0, 0), (6, 5, 1))
+    >>> read_ang(write_ang(section, Path("section.ang"), frame="none"), "none").shape
+    (6, 5, 1)
     """
     known = require(frame, path)
     lines = read_lines(path)

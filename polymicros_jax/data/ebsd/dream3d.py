@@ -26,6 +26,12 @@ def read_dream3d(path: Path, frame: str | None = None) -> OrientationVolume:
 
     Raises:
         DataError: an unknown version, no voxels, no Euler angles, or a damaged file.
+
+    >>> from polymicros_jax.data.export.dream3d import write_dream3d
+    >>> from polymicros_jax.data.samples import load
+    >>> volume = load("in100").crop((0, 0, 0), (6, 5, 4))
+    >>> read_dream3d(write_dream3d(volume, Path("part.dream3d"))).spacing
+    (0.25, 0.25, 0.25)
     """
     known = "none" if frame is None else require(frame, path)
     with hdf.opened(path) as file:

@@ -97,7 +97,11 @@ def positive(path: Path, parent: h5py.Group, *names: str) -> float:
 
 
 def string(value: Any) -> str:
-    """Text of a dataset or attribute, which HDF5 libraries store in half a dozen ways."""
+    """Text of a dataset or attribute, which HDF5 libraries store in half a dozen ways.
+
+    >>> string(b"EDAX"), string(np.array([b"EDAX"]))
+    ('EDAX', 'EDAX')
+    """
     item = np.asarray(value).reshape(-1)
     first = item[0] if len(item) else ""
     return first.decode("utf-8", errors="replace").strip("\0 ") if isinstance(first, bytes) else str(first)

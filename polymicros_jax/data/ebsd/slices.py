@@ -27,6 +27,11 @@ def sections(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
     Raises:
         DataError: there are none, or they are of several formats.
+
+    >>> for name in ("s10.ang", "s9.ang", "notes.txt"):
+    ...     Path(name).touch()
+    >>> [path.name for path in sections(Path("."), [".ang"])]
+    ['s9.ang', 's10.ang']
     """
     found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")]
     kinds = {path.suffix.lower() for path in found}
@@ -50,6 +55,14 @@ def read_folder(
 
     Raises:
         DataError: no maps, or maps of different grids.
+
+    >>> from polymicros_jax.data.ebsd.ang import read_ang
+    >>> from polymicros_jax.data.export.ang import write_ang
+    >>> from polymicros_jax.data.samples import load
+    >>> folder = write_ang(load("in100").crop((0, 0, 0), (6, 5, 3)), Path("stack"), frame="none")
+    >>> volume = read_folder(folder, lambda path: read_ang(path, "none"), [".ang"], slice_spacing=1.0)
+    >>> volume.shape, volume.spacing
+    ((6, 5, 3), (0.25, 0.25, 1.0))
     """
     if slice_spacing is not None and not (np.isfinite(slice_spacing) and slice_spacing > 0):
         raise DataError(f"{folder}: slice_spacing: found {slice_spacing}, accepted is a positive length in micrometres")

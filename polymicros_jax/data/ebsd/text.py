@@ -36,6 +36,13 @@ def table(path: Path, lines: list[str], first_line: int, columns: int) -> np.nda
 
     Raises:
         DataError: a row that is not numbers, too few columns, or rows of different length (a truncated file).
+
+    >>> table(Path("map.ang"), ["0.1 0.2 0.3", "", "1 2 3"], first_line=10, columns=3).tolist()
+    [[0.1, 0.2, 0.3], [1.0, 2.0, 3.0]]
+    >>> table(Path("map.ang"), ["0.1 0.2 0.3", "1 two 3"], first_line=10, columns=3)
+    Traceback (most recent call last):
+        ...
+    polymicros_jax.data.errors.DataError: map.ang: line 11: found 'two', accepted is a number
     """
     rows = [(number, line.split()) for number, line in enumerate(lines, start=first_line) if line.strip()]
     if not rows:
@@ -63,6 +70,9 @@ def number(path: Path, field: str, text: str) -> float:
 
     Raises:
         DataError: it is none.
+
+    >>> number(Path("map.ang"), "XSTEP", "0.25")
+    0.25
     """
     try:
         value = float(text.replace(",", "."))
@@ -78,6 +88,9 @@ def whole(path: Path, field: str, text: str) -> int:
 
     Raises:
         DataError: it is none.
+
+    >>> whole(Path("map.ctf"), "XCells", "200")
+    200
     """
     value = number(path, field, text)
     if value != int(value):
