@@ -63,6 +63,9 @@ class Section:
     table: Table | None = None
 
 
+WIDE = 34
+"""Least width, in letters of 16 pixels, of a figure of several panels: their labels cannot be read on a phone below."""
+
 RECONSTRUCTION_COLUMNS = (
     Column("mean_disorientation_deg", "mean disorientation (°)"),
     Column("p95_disorientation_deg", "95th percentile (°)"),
@@ -146,11 +149,15 @@ def render(
 def _section(section: Section) -> str:
     table = _table(section.table) if section.table is not None else ""
     figures = "".join(
-        f'<figure><img src="{canvas.to_data_uri(drawing)}" alt="{_escape(caption)}">'
-        f"<figcaption>{_escape(caption)}</figcaption></figure>"
+        f"<figure>{_picture(drawing, caption)}<figcaption>{_escape(caption)}</figcaption></figure>"
         for caption, drawing in section.figures
     )
     return f"<section><h2>{_escape(section.heading)}</h2>{_paragraphs(section.text)}{table}{figures}</section>"
+
+
+def _picture(drawing: Figure, caption: str) -> str:
+    image = f'<img src="{canvas.to_data_uri(drawing)}" alt="{_escape(caption)}">'
+    return f'<div class="scroll">{image}</div>' if drawing.get_figwidth() * canvas.DPI > 16 * WIDE else image
 
 
 def _table(table: Table) -> str:
@@ -214,7 +221,7 @@ def _escape(text: str) -> str:
 _STYLE = """
 :root { --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --tint: #f6f8fa; --mark: #0b5cad; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 60rem; color: var(--ink); background: #fff;
+body { margin: 0 auto; padding: 1rem; max-width: 70rem; color: var(--ink); background: #fff;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0.5rem 0; }
 h2 { font-size: 1.2rem; margin: 2rem 0 0.5rem; padding-top: 0.75rem; border-top: 1px solid var(--line); }
@@ -236,19 +243,27 @@ td.best { font-weight: 700; color: var(--mark); }
 td.best::before { content: "\\25B8\\00A0"; }
 .note, figcaption { color: var(--soft); font-size: 0.88rem; }
 figure { margin: 1.25rem 0; }
+figure .scroll { margin: 0; }
 img { display: block; max-width: 100%; height: auto; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.25rem 1rem; font-size: 0.92rem; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
 pre { max-height: 24rem; overflow: auto; background: var(--tint);
   padding: 0.75rem; border-radius: 6px; font-size: 0.82rem; }
+/* Panels shrunk to a phone have labels nobody can read: they keep a size and are pushed along in their box. */
+@media screen and (max-width: 30rem) { .scroll img { max-width: 34rem; } }
 @media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 0.5rem; } }
+/* A browser shrinks the whole print to the widest table: tables are set smaller than the text instead. */
 @media print {
   body { max-width: none; font-size: 10.5pt; padding: 0; }
   figure, tr, .headline li { break-inside: avoid; }
   h2 { break-after: avoid; }
   .scroll { overflow: visible; }
-  pre { max-height: none; white-space: pre-wrap; }
+  table { font-size: 7.5pt; }
+  th, td { padding: 0.25rem 0.35rem; }
+  th:first-child { position: static; }
+  thead th { max-width: 5.75rem; }
+  pre { max-height: none; white-space: pre-wrap; overflow-wrap: anywhere; }
 }
 """
 
