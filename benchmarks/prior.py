@@ -64,7 +64,7 @@ from polymicros_jax.training.step import Optimisation, build_step, create_state
 
 NETWORKS = {
     "tiny": UNet3DConfig(channels=3, width=8, multipliers=(1, 2), heads=2, head_width=4),
-    "compact": UNet3DConfig(channels=9, multipliers=(2, 3, 3), patch=2, detail=16),
+    "compact": UNet3DConfig(channels=9, multipliers=(2, 3, 3), patch=2, detail=16, rounds=2),
     "local": UNet3DConfig(channels=3, multipliers=(4, 8, 16)),
     "foundation": UNet3DConfig(channels=3, multipliers=(8, 16, 24)),
 }
@@ -137,6 +137,24 @@ def unfolded(x: torch.Tensor, f: int) -> torch.Tensor:
     return y.reshape(b, nx * f, ny * f, nz * f, c // f**3)
 
 
+def averaged(field: torch.Tensor, features: torch.Tensor, steps: int, periodic: bool) -> torch.Tensor:
+    """Nonlinear diffusion of `models.averaging`."""
+    rates = []
+    for axis in (1, 2, 3):
+        rate = torch.exp(-(features.roll(-1, axis) - features).square().sum(-1, keepdim=True)) / 7.0
+        if not periodic:
+            inside = torch.arange(features.shape[axis], device=features.device) < features.shape[axis] - 1
+            rate = rate * inside.reshape([-1 if each == axis else 1 for each in range(5)])
+        rates.append(rate)
+    for _ in range(steps):
+        total = field
+        for axis, rate in zip((1, 2, 3), rates, strict=True):
+            flux = rate * (field.roll(-1, axis) - field)
+            total = total + flux - flux.roll(1, axis)
+        field = total
+    return field
+
+
 class TorchUNet(torch.nn.Module):
     """The network of `models.unet3d` in PyTorch."""
 
@@ -197,10 +215,15 @@ class TorchUNet(torch.nn.Module):
             x = convolved(widen.conv, doubled(x), periodic, False) if number else convolved(widen, x, periodic, False)
         x = block(p.head_block, torch.cat([x, stem], dim=-1))
         output = unfolded(dense(p.head.linear, x).float(), config.patch)
-        if not config.detail:
-            return output
-        x = block(p.detail_block, dense(p.detail_stem.linear, torch.cat([noisy, output], dim=-1)))
-        return output + dense(p.detail_head.linear, x).float()
+        for number in range(config.rounds if config.detail else 0):
+            q = p.rounds[str(number)]
+            x = block(q.block, dense(q.stem.linear, torch.cat([noisy, output], dim=-1))).float()
+            output = output + dense(q.correction.linear, x)
+            features = dense(q.boundary.linear, torch.cat([x, output], dim=-1))
+            weights = dense(q.mixture.linear, x)
+            mixed = weights[..., :1] * noisy + (1.0 + weights[..., 1:]) * output
+            output = averaged(mixed, features, config.averaging, periodic)
+        return output
 
 
 def denoised(network: Callable[..., torch.Tensor], x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

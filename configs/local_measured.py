@@ -27,6 +27,7 @@ def get_config(source: str = "in100") -> ConfigDict:
     train.name = f"local_{Path(source).stem}"
     train.storage = "float16"
     train.network.detail = 16
+    train.network.rounds = 2
     if source in samples.SPLITS:
         train.volumes = (defaults.volume(f"{source}/train"),)
         train.validation = (defaults.volume(f"{source}/evaluate"),)

@@ -25,6 +25,8 @@ def network() -> ConfigDict:
             "multipliers": (2, 3, 3),
             "patch": 2,
             "detail": 0,
+            "rounds": 1,
+            "averaging": 8,
             "blocks": 2,
             "groups": 4,
             "heads": 4,
@@ -63,6 +65,10 @@ def volume(source: str = "") -> ConfigDict:
 
     ``frame`` is required where the file's format leaves it open; ``stop`` 0 is the end; ``spacing`` 0 keeps the grid;
     ``every`` keeps each k-th voxel per axis; ``weight`` is the share of training patches.
+
+    >>> section = volume("in100/train")
+    >>> section.source, section.every
+    ('in100/train', 1)
     """
     return ConfigDict(
         {
@@ -273,6 +279,14 @@ def default(task: str) -> ConfigDict:
 
     Raises:
       ConfigError: there is no such task.
+
+    >>> config = default("super_resolve")
+    >>> config.task, config.super_resolve.mask.kind
+    ('super_resolve', 'slices')
+    >>> default("superresolve")
+    Traceback (most recent call last):
+        ...
+    polymicros_jax.config.ConfigError: task: found 'superresolve', accepted are train, ...
     """
     if task not in _SECTIONS:
         raise ConfigError(f"task: found {task!r}, accepted are {', '.join(TASKS)}")

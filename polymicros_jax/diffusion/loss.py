@@ -27,7 +27,13 @@ EDM_NOISE = NoiseLaw()
 def denoising_error(
     key: Key, denoise: Denoiser, x: Float[Array, "b *field"], sigma: Float[Array, " b"]
 ) -> Float[Array, " b"]:
-    """Mean squared error of the denoised field, per sample, in squared units of the data."""
+    """Mean squared error of the denoised field, per sample, in squared units of the data.
+
+    >>> nothing = lambda noisy, sigma: noisy
+    >>> error = denoising_error(jax.random.key(0), nothing, jnp.zeros((2, 256, 256)), jnp.array([0.5, 2.0]))
+    >>> error.round(1).tolist()  # doing nothing leaves the variance of the noise
+    [0.2, 4.0]
+    """
     noise = jax.random.normal(key, x.shape, x.dtype) * sigma.reshape(sigma.shape + (1,) * (x.ndim - 1))
     return jnp.mean(jnp.square(denoise(x + noise, sigma) - x), axis=tuple(range(1, x.ndim)))
 
@@ -38,9 +44,15 @@ def edm_loss(
     x: Float[Array, "b *field"],
     noise_law: NoiseLaw,
     sigma_data: float,
-    sigma_skip: float | None = None,
 ) -> Float[Array, ""]:
-    """Weighted denoising error of a batch at random noise levels; close to 1 for a denoiser that knows nothing."""
+    """Weighted denoising error of a batch at random noise levels; 1 for the best linear denoiser of white data.
+
+    >>> from polymicros_jax.diffusion.preconditioning import denoiser
+    >>> white = 0.5 * (-1.0) ** jnp.arange(131072).reshape(2, 256, 256)
+    >>> linear = denoiser(lambda x, c_noise: 0 * x, sigma_data=0.5)
+    >>> round(float(edm_loss(jax.random.key(0), linear, white, EDM_NOISE, 0.5)), 1)
+    1.0
+    """
     level_key, noise_key = jax.random.split(key)
     sigma = noise_law.sample(level_key, x.shape[:1])
-    return jnp.mean(loss_weight(sigma, sigma_data, sigma_skip) * denoising_error(noise_key, denoise, x, sigma))
+    return jnp.mean(loss_weight(sigma, sigma_data) * denoising_error(noise_key, denoise, x, sigma))

@@ -44,6 +44,10 @@ def coefficients(sigma: Float[ArrayLike, "..."], sigma_data: Scale, sigma_skip: 
     ``c_skip = p^2 / (s^2 + p^2)`` with p = ``sigma_skip``, and ``c_out^2 = (1 - c_skip)^2 d^2 + c_skip^2 s^2``, the
     variance of what is left for the network. With p = d this is EDM, where c_skip keeps the network's errors
     smallest. A smaller p hands the network the whole field wherever the noise exceeds p: see `denoiser`.
+
+    >>> c_skip, c_out, c_in, _ = coefficients(jnp.array(0.5), sigma_data=0.5)
+    >>> round(float(c_skip), 3), round(float(c_out), 4), round(float(c_in), 4)  # 1/2, 1/sqrt(8), sqrt(2)
+    (0.5, 0.3536, 1.4142)
     """
     sigma = jnp.asarray(sigma)
     kept = sigma_data if sigma_skip is None else sigma_skip
@@ -56,11 +60,17 @@ def coefficients(sigma: Float[ArrayLike, "..."], sigma_data: Scale, sigma_skip: 
     )
 
 
-def loss_weight(
-    sigma: Float[ArrayLike, "..."], sigma_data: Scale, sigma_skip: float | None = None
-) -> Float[Array, "..."]:
-    """Weight of the squared denoising error, ``1 / c_out^2``; in EDM that is ``(s^2 + d^2) / (s d)^2``."""
-    return 1.0 / jnp.square(coefficients(sigma, sigma_data, sigma_skip).out)
+def loss_weight(sigma: Float[ArrayLike, "..."], sigma_data: Scale) -> Float[Array, "..."]:
+    """Weight of the squared denoising error, EDM's ``(s^2 + d^2) / (s d)^2``, whatever the skip of the denoiser.
+
+    Its inverse is the error that the best denoiser of white Gaussian data leaves: errors count by how hard a level
+    looks, so that the small ones of low noise are learnt too. With the ``1 / c_out^2`` of a smaller ``sigma_skip`` an
+    error at s = 0.1 would count a 25th of that, and training stop at doing nothing there.
+
+    >>> [round(float(loss_weight(jnp.array(sigma), 0.5)), 2) for sigma in (0.1, 0.5, 10.0)]
+    [104.0, 8.0, 4.01]
+    """
+    return 1.0 / jnp.square(coefficients(sigma, sigma_data).out)
 
 
 def denoiser(network: Network, sigma_data: Scale, sigma_skip: float | None = None) -> Denoiser:
@@ -78,6 +88,10 @@ def denoiser(network: Network, sigma_data: Scale, sigma_skip: float | None = Non
 
     Returns:
       ``denoise(x, sigma)``; ``sigma`` is a standard deviation, scalar or of shape ``(batch,)``.
+
+    >>> denoise = denoiser(lambda x, c_noise: 0 * x, sigma_data=0.5)  # a network that knows nothing
+    >>> denoise(jnp.array([1.0, -2.0]), 0.5).tolist()  # the best linear answer for white data: half
+    [0.5, -1.0]
     """
 
     def denoise(x: Float[ArrayLike, "*shape"], sigma: Float[ArrayLike, "..."] | float) -> Float[Array, "*shape"]:

@@ -103,10 +103,7 @@ def training(config: ConfigDict) -> Training:
         initial = load_prior(section.initial)
         if initial.representation != kind.name:
             raise ConfigError(f"train.initial: {section.initial} is a prior of {initial.representation}")
-        # The architecture is the prior's; how it is computed is this run's.
-        how = {"compute_dtype": section.network.compute_dtype, "remat": section.network.remat}
-        initial = dataclasses.replace(initial, network=dataclasses.replace(initial.network, **how))
-        initial = _with_detail(initial, section, config.seed)
+        initial = continued(initial, section, config.seed)
     else:
         architecture = network(section.network, kind.channels)
         scale = float(np.sqrt(np.mean([np.mean(np.square(read)) for read in _whole_fields(source)])))
@@ -167,16 +164,18 @@ def training(config: ConfigDict) -> Training:
     )
 
 
-def _with_detail(initial: Prior, section: ConfigDict, seed: int) -> Prior:
-    """The prior to start from, with the full-grid block that the config asks for and it may lack."""
-    wanted, found = section.network.detail, initial.network.detail
-    if not wanted or wanted == found:
+def continued(initial: Prior, section: ConfigDict, seed: int) -> Prior:
+    """The prior a training starts from, with the rounds on the full grid that the config asks for and it may lack."""
+    # The architecture is the prior's; how it is computed is this run's.
+    how = {"compute_dtype": section.network.compute_dtype, "remat": section.network.remat}
+    initial = dataclasses.replace(initial, network=dataclasses.replace(initial.network, **how))
+    if not section.network.detail:
         return initial
-    if found:
-        raise ConfigError(
-            f"train.network.detail: found {wanted}, {section.initial} has {found}; accepted are 0 and that"
-        )
-    architecture, params = unet3d.add_detail(jax.random.key(seed), initial.network, initial.params, wanted)
+    wanted = {name: section.network[name] for name in ("detail", "rounds", "averaging")}
+    try:
+        architecture, params = unet3d.grow(jax.random.key(seed), initial.network, initial.params, **wanted)
+    except ValueError as error:
+        raise ConfigError(f"train.network of {section.initial}: {error}") from error
     return dataclasses.replace(initial, network=architecture, params=params)
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from polymicros_jax.models.averaging import Refinement
 from polymicros_jax.models.layers import (
     Conv3D,
     Down,
@@ -35,15 +36,21 @@ class UNet3DConfig:
       multipliers: width at each coarser stage, in units of ``width``.
       patch: side of the voxel blocks folded into the stem's channels. 1 is the paper's; 2 moves all the work to the
         half grid, where a CPU convolves several times faster.
-      detail: channels of a residual block on the full grid that corrects the output of a network with ``patch`` > 1
-        from the noisy field; 0 leaves it out. The folded stem has fewer channels than its voxel blocks have values:
-        without it the network cannot tell where inside a block a boundary runs.
+      detail: channels of the rounds on the full grid (`models.averaging.Refinement`) at the end of a network with
+        ``patch`` > 1; 0 leaves them out. The folded stem has fewer channels than its voxel blocks have values: without
+        them the network cannot tell where inside a block a boundary runs.
+      rounds: number of these rounds; each sees the noisy field and the output of the one before.
+      averaging: steps of averaging within grains in each round.
       blocks: residual blocks per resolution and side.
       groups: groups of the norm.
       heads: attention heads.
       head_width: channels per head.
       compute_dtype: "float32" or "bfloat16"; parameters, norms and the noise embedding stay float32.
       remat: recompute each block, attention and change of resolution in the backward pass, not storing their inside.
+
+    >>> paper = UNet3DConfig(channels=3)
+    >>> paper.multipliers, paper.stride  # sides of a volume must be multiples of it
+    ((4, 8, 16), 4)
     """
 
     channels: int
@@ -51,6 +58,8 @@ class UNet3DConfig:
     multipliers: tuple[int, ...] = (4, 8, 16)
     patch: int = 1
     detail: int = 0
+    rounds: int = 1
+    averaging: int = 8
     blocks: int = 2
     groups: int = 4
     heads: int = 4
@@ -125,11 +134,20 @@ class UNet3D(nnx.Module):
         # Zero output at the start: the denoiser begins as c_skip x, whose weighted loss is 1 at every noise level.
         self.head = Pointwise(config.width, folded, dtype=jnp.dtype("float32"), rngs=rngs, zero=True)
         if config.detail:
-            self.detail_stem = Pointwise(2 * config.channels, config.detail, dtype=dtype, rngs=rngs)
-            self.detail_block = block(config.detail, config.detail)
-            # Zero again: a network that gains its detail starts as the same function.
-            self.detail_head = Pointwise(
-                config.detail, config.channels, dtype=jnp.dtype("float32"), rngs=rngs, zero=True
+            self.rounds = nnx.Dict(
+                {
+                    str(number): Refinement(
+                        config.channels,
+                        config.detail,
+                        config.averaging,
+                        4 * config.width,
+                        config.groups,
+                        dtype=dtype,
+                        rngs=rngs,
+                        remat=config.remat,
+                    )
+                    for number in range(config.rounds)
+                }
             )
 
     def __call__(
@@ -166,15 +184,19 @@ class UNet3D(nnx.Module):
             x = through(self.widen[str(level)], through(stage.attention, x))
         x = through(self.head_block, jnp.concatenate([x, stem], axis=-1), embedding)
         output = depth_to_space(self.head(x).astype(jnp.float32), config.patch)
-        if not config.detail:
-            return output
-        x = self.detail_stem(jnp.concatenate([noisy, output], axis=-1))
-        x = through(self.detail_block, x, embedding)
-        return output + self.detail_head(x).astype(jnp.float32)
+        for number in range(config.rounds if config.detail else 0):
+            output = through(self.rounds[str(number)], noisy, output, embedding)
+        return output
 
 
 def init(key: Key, config: UNet3DConfig) -> Params:
-    """Fresh parameters as a nested dict of float32 arrays."""
+    """Fresh parameters as a nested dict of float32 arrays.
+
+    >>> config = UNet3DConfig(channels=9, width=8, multipliers=(1, 2))
+    >>> params = jax.eval_shape(lambda key: init(key, config), jax.random.key(0))  # shapes alone, at no cost
+    >>> parameter_count(params)
+    132809
+    """
 
     def build(key: Key) -> Params:
         return nnx.to_pure_dict(nnx.state(UNet3D(config, rngs=nnx.Rngs(params=key)), nnx.Param))
@@ -182,25 +204,34 @@ def init(key: Key, config: UNet3DConfig) -> Params:
     return jax.jit(build)(key)
 
 
-def add_detail(key: Key, config: UNet3DConfig, params: Params, detail: int) -> tuple[UNet3DConfig, Params]:
-    """Gives a trained network a full-grid block; the function it computes stays the same until it is trained further.
+def grow(
+    key: Key, config: UNet3DConfig, params: Params, *, detail: int, rounds: int, averaging: int
+) -> tuple[UNet3DConfig, Params]:
+    """Gives a trained network further rounds on the full grid.
+
+    A new round begins with what the network put out before, averaged where neighbouring outputs are alike.
 
     Args:
       key: for the new parameters.
-      config: architecture of ``params``, without detail.
+      config: architecture of ``params``.
       params: nested dict, as from `init`.
-      detail: channels of the new block.
+      detail, rounds, averaging: of the network that is wanted, see `UNet3DConfig`.
 
     Returns:
-      The architecture with ``detail`` and its parameters.
+      The architecture with these rounds and its parameters.
 
     Raises:
-      ValueError: the network has its detail already.
+      ValueError: the network has more rounds than that, or rounds of other channels or steps.
     """
-    if config.detail:
-        raise ValueError(f"the network already has a full-grid block of {config.detail} channels")
-    grown = dataclasses.replace(config, detail=detail)
-    return grown, {**init(key, grown), **params}
+    there = config.rounds if config.detail else 0
+    if there and ((config.detail, config.averaging) != (detail, averaging) or there > rounds):
+        raise ValueError(
+            f"found {rounds} rounds of {detail} channels and {averaging} steps: the network has {there} of "
+            f"{config.detail} channels and {config.averaging} steps; accepted are more rounds of the same"
+        )
+    grown = dataclasses.replace(config, detail=detail, rounds=rounds, averaging=averaging)
+    fresh = init(key, grown)
+    return grown, {**fresh, **params, "rounds": {**fresh["rounds"], **params.get("rounds", {})}}
 
 
 @functools.cache
@@ -230,6 +261,12 @@ def apply(
 
     Raises:
       ValueError: a channel count, grid size or padding that the network cannot take.
+
+    >>> config = UNet3DConfig(channels=9, width=8, multipliers=(1, 2))
+    >>> params = jax.eval_shape(lambda key: init(key, config), jax.random.key(0))
+    >>> network = lambda params, x: apply(config, params, x, 0.0, padding="periodic")
+    >>> jax.eval_shape(network, params, jnp.ones((8, 8, 8, 9))).shape
+    (8, 8, 8, 9)
     """
     x = jnp.asarray(x)
     if x.shape[-1] != config.channels:
@@ -247,5 +284,9 @@ def apply(
 
 
 def parameter_count(params: Params) -> int:
-    """Number of scalars in a tree of parameters."""
+    """Number of scalars in a tree of parameters.
+
+    >>> parameter_count({"dense": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}})
+    16
+    """
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -18,6 +18,9 @@ from polymicros_jax.training.prior import Prior
 
 VALIDATION_SIGMAS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 
+VALIDATION_CHUNK = 8
+"""Patches denoised at a time."""
+
 
 @jax.jit
 def _squared_error(key: jax.Array, prior: Prior, patches: jax.Array, sigma: jax.Array) -> jax.Array:
@@ -28,7 +31,7 @@ def relative_errors(
     prior: Prior,
     patches: Float[np.ndarray, "n nx ny nz h"],
     sigmas: Sequence[float] = VALIDATION_SIGMAS,
-    chunk: int = 8,
+    chunk: int = VALIDATION_CHUNK,
 ) -> dict[str, float]:
     """Relative error of the denoised field: root mean square error over root mean square of the patches.
 
@@ -50,7 +53,11 @@ def relative_errors(
 
 
 def root_mean_square(patches: Float[np.ndarray, "n nx ny nz h"]) -> float:
-    """The scale that relative errors refer to; 1/2 for every field of GSH-4, whose norm is constant."""
+    """The scale that relative errors refer to; 1/2 for every field of GSH-4, whose norm is constant.
+
+    >>> root_mean_square(np.full((2, 4, 4, 4, 9), -0.5, np.float32))
+    0.5
+    """
     return math.sqrt(float(np.mean(np.square(patches), dtype=np.float64)))
 
 
@@ -63,6 +70,9 @@ def share_removed(relative_error: Mapping[str, float], scale: float) -> dict[str
     Args:
       relative_error: as from `relative_errors`, by noise level.
       scale: what the errors are relative to, as from `root_mean_square`.
+
+    >>> share_removed({"0.1": 0.1, "1.0": 0.5}, scale=0.5)
+    {'0.1': 0.75, '1.0': 0.9375}
     """
     return {sigma: 1.0 - (error * scale / float(sigma)) ** 2 for sigma, error in relative_error.items()}
 

@@ -69,6 +69,11 @@ def save_prior(path: str | Path, prior: Prior, card: dict[str, Any], storage: st
 
     Returns:
       Paths of the weights and of the card.
+
+    >>> prior = Prior({"stem": np.ones(3, np.float32)}, unet3d.UNet3DConfig(channels=9), 0.5, "gsh4")
+    >>> weights, card = save_prior("mine.safetensors", prior, {"steps": 100}, storage="float16")
+    >>> weights.name, card.name, read_card(weights)["training"]
+    ('mine.safetensors', 'mine.json', {'steps': 100})
     """
     path = Path(path)
     flat = flax.traverse_util.flatten_dict(prior.params, sep="/")
@@ -97,7 +102,11 @@ def _sha256(path: Path) -> str:
 
 
 def shipped() -> tuple[str, ...]:
-    """Names of the priors that travel with the package."""
+    """Names of the priors that travel with the package.
+
+    >>> "compact_gsh4" in shipped()
+    True
+    """
     return tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
 
 
@@ -117,6 +126,10 @@ def read_card(name_or_path: str | Path) -> dict[str, Any]:
 
     Raises:
       DataError: there is no card, or it is not one.
+
+    >>> card = read_card("compact_gsh4")
+    >>> card["representation"], card["network"]["channels"]
+    ('gsh4', 9)
     """
     path = _locate(name_or_path).with_suffix(".json")
     if not path.is_file():
@@ -144,6 +157,21 @@ def _network(settings: dict[str, Any], path: Path) -> unet3d.UNet3DConfig:
     return unet3d.UNet3DConfig(**{**settings, "multipliers": tuple(settings["multipliers"])})
 
 
+def read_network(name_or_path: str | Path) -> unet3d.UNet3DConfig:
+    """Architecture of a shipped prior or of the weights at a path, from the card alone.
+
+    Raises:
+      DataError: there is no card, or it is not one.
+
+    >>> read_network("compact_gsh4").channels
+    9
+    """
+    path, card = _locate(name_or_path).with_suffix(".json"), read_card(name_or_path)
+    if "network" not in card:
+        raise DataError(f"{path}: has no 'network'; accepted is a card written by save_prior")
+    return _network(card["network"], path)
+
+
 def load_prior(name_or_path: str | Path) -> Prior:
     """Reads a shipped prior by its name, or weights and card written by `save_prior`; parameters are float32.
 
@@ -152,6 +180,14 @@ def load_prior(name_or_path: str | Path) -> Prior:
     Raises:
       DataError: an unknown name, a missing file, a card that lacks a key, or tensors that are not those of the card's
         architecture or not those it was written with.
+
+    >>> prior = load_prior("compact_gsh4")
+    >>> prior.representation, prior.sigma_data, prior.network.channels
+    ('gsh4', 0.5, 9)
+    >>> load_prior("compact")
+    Traceback (most recent call last):
+        ...
+    polymicros_jax.data.errors.DataError: prior: found 'compact', accepted are compact_gsh4 ...
     """
     path = _locate(name_or_path)
     card = read_card(path)

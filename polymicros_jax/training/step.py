@@ -83,7 +83,12 @@ class TrainState:
 
 
 def create_state(params: Params, optimisation: Optimisation) -> TrainState:
-    """State before the first step; the average starts at the parameters. The step consumes copies, never ``params``."""
+    """State before the first step; the average starts at the parameters. The step consumes copies, never ``params``.
+
+    >>> state = create_state({"w": jnp.ones(3)}, Optimisation(steps=100, batch=8))
+    >>> int(state.step), state.params["w"].tolist()
+    (0, [1.0, 1.0, 1.0])
+    """
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=jax.tree.map(jnp.copy, params),
@@ -123,7 +128,7 @@ def build_step(
 
     def loss(params: Params, key: Key, patches: Float[Array, "b nx ny nz h"]) -> Float[Array, ""]:
         prior = Prior(params, network, sigma_data, representation, sigma_skip)
-        return edm_loss(key, prior.denoiser(), patches, optimisation.noise, sigma_data, sigma_skip)
+        return edm_loss(key, prior.denoiser(), patches, optimisation.noise, sigma_data)
 
     def step(state: TrainState, patches: Float[Array, "b nx ny nz h"]) -> tuple[TrainState, dict[str, jax.Array]]:
         rotate_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))

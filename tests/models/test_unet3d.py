@@ -110,24 +110,48 @@ def test_patches_of_two():
 
 
 FINE = randomised(dataclasses.replace(TINY, patch=2))
+ROUNDED = dataclasses.replace(TINY, patch=2, detail=4, averaging=2)
 
 
-def test_a_full_grid_block_starts_as_nothing_and_then_works():
+def test_rounds_on_the_full_grid_are_added_to_a_trained_network():
     folded = dataclasses.replace(TINY, patch=2)
-    config, params = unet3d.add_detail(jax.random.key(3), folded, FINE, detail=4)
-    assert config == dataclasses.replace(folded, detail=4)
-    np.testing.assert_array_equal(evaluate(config, params, FIELD, LEVEL), evaluate(folded, FINE, FIELD, LEVEL))
-    # Stem 2 * 3 * 4 + 4; block: FiLM 32 * 8 + 8, two convolutions 27 * 4 * 4 + 4, two norms 2 * 4; head 4 * 3 + 3.
-    added = 28 + 264 + 2 * (436 + 8) + 15
+    config, params = unet3d.grow(jax.random.key(3), folded, FINE, detail=4, rounds=1, averaging=2)
+    assert config == ROUNDED
+    # Stem 2 * 3 * 4 + 4; block: FiLM 32 * 8 + 8, two convolutions 27 * 4 * 4 + 4, two norms 2 * 4; correction
+    # 4 * 3 + 3; boundary (4 + 3) * 12 + 12; mixture 4 * 2 + 2.
+    added = 28 + 264 + 2 * (436 + 8) + 15 + 96 + 10
     assert unet3d.parameter_count(params) - unet3d.parameter_count(FINE) == added
-    head = jax.tree.map(lambda leaf: leaf + 0.3, params["detail_head"])
-    trained = {**params, "detail_head": head}
-    change = evaluate(config, trained, FIELD, LEVEL) - evaluate(config, params, FIELD, LEVEL)
+    # What is averaged is at first the output of the trained network alone, whose sum the averaging keeps.
+    before, after = evaluate(folded, FINE, FIELD, LEVEL), evaluate(config, params, FIELD, LEVEL)
+    np.testing.assert_allclose(jnp.sum(after, (1, 2, 3)), jnp.sum(before, (1, 2, 3)), rtol=1e-4, atol=1e-3)
+    more, further = unet3d.grow(jax.random.key(4), config, params, detail=4, rounds=2, averaging=2)
+    assert more == dataclasses.replace(ROUNDED, rounds=2)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, further["rounds"]["0"], params["rounds"]["0"]))
+    for wrong in ({"detail": 8, "rounds": 2}, {"detail": 4, "rounds": 0}, {"detail": 0, "rounds": 1}):
+        with pytest.raises(ValueError, match="the network has 1 of 4 channels and 2 steps"):
+            unet3d.grow(jax.random.key(3), config, params, **wrong, averaging=2)
+
+
+def test_a_round_sees_single_voxels():
+    params = randomised(ROUNDED)
+    silent = jax.tree.map(jnp.zeros_like, params["rounds"]["0"]["correction"])
+    without = {**params, "rounds": {"0": {**params["rounds"]["0"], "correction": silent}}}
+    change = evaluate(ROUNDED, params, FIELD, LEVEL) - evaluate(ROUNDED, without, FIELD, LEVEL)
     blocks = layers.space_to_depth(change, 2).reshape(2, 4, 4, 4, 8, 3)
-    # It sees single voxels: its answer varies inside the blocks that the folded network takes as one.
+    # Its answer varies inside the blocks that the folded network takes as one.
     assert float(jnp.std(blocks, axis=-2).mean()) > 0.1 * float(jnp.std(change))
-    with pytest.raises(ValueError, match="already has a full-grid block of 4"):
-        unet3d.add_detail(jax.random.key(3), config, params, detail=4)
+
+
+def test_rounds_follow_shifts_and_have_a_gradient():
+    params = randomised(ROUNDED)
+    assert shift_error("periodic", (4, 0, -4), ROUNDED, params) < 1e-4
+
+    def loss(params):
+        return jnp.sum(jnp.sin(unet3d.apply(ROUNDED, params, FIELD, LEVEL)))
+
+    gradient = jax.jit(jax.grad(loss))(params)["rounds"]["0"]
+    for part in ("boundary", "mixture", "correction"):
+        assert float(jnp.abs(gradient[part]["linear"]["kernel"]).max()) > 0
 
 
 @pytest.mark.parametrize(
