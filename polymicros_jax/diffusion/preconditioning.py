@@ -101,3 +101,24 @@ def denoiser(network: Network, sigma_data: Scale, sigma_skip: float | None = Non
         return c.skip * x + c.out * network(c.into * x, jnp.log(level) / 4.0)
 
     return denoise
+
+
+def within(denoise: Denoiser, radius: float) -> Denoiser:
+    """The denoiser with its answer brought back into the ball of ``radius`` around zero, voxel by voxel.
+
+    Where every voxel of the data lies in the ball, so does the expectation given the noisy field, and the nearest point
+    of the ball is nearer to the truth than an answer outside. It also keeps a sampler finite: without it a voxel that
+    a network amplifies is amplified again at the next step.
+
+    >>> field = jnp.array([[3.0, 4.0], [0.3, 0.4]])  # two voxels of two channels
+    >>> within(lambda x, sigma: x, radius=1.0)(field, 0.1).round(6).tolist()
+    [[0.6, 0.8], [0.3, 0.4]]
+    """
+
+    def limited(x: Float[ArrayLike, "*shape"], sigma: Float[ArrayLike, "..."] | float) -> Float[Array, "*shape"]:
+        y = denoise(x, sigma)
+        # Through the square: a gradient through the norm of a zero voxel would be NaN.
+        excess = jnp.maximum(jnp.sum(jnp.square(y), axis=-1, keepdims=True) / radius**2, 1.0)
+        return y / jnp.sqrt(excess)
+
+    return limited

@@ -113,6 +113,7 @@ def training(config: ConfigDict) -> Training:
             sigma_data=scale,
             representation=kind.name,
             sigma_skip=section.sigma_skip or None,
+            radius=None if section.centre else _common_norm(source),
         )
     apart = section.devices_per_sample
     devices = jax.device_count()
@@ -214,6 +215,13 @@ def _whole_fields(source: FieldSource) -> list[np.ndarray]:
     if isinstance(source, MemoryFields):
         return list(source.fields)
     return [source.read_patch(index, (0, 0, 0), min(shape)) for index, shape in enumerate(source.shapes[:8])]
+
+
+def _common_norm(source: FieldSource) -> float | None:
+    """The norm of all voxels, where they have one and the same as those of GSH-4."""
+    norms = [np.linalg.norm(read, axis=-1) for read in _whole_fields(source)]
+    least, largest = min(float(norm.min()) for norm in norms), max(float(norm.max()) for norm in norms)
+    return largest if largest - least < 1e-3 * largest else None
 
 
 def _described(section: ConfigDict) -> str:

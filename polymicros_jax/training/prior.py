@@ -20,7 +20,7 @@ import safetensors.numpy
 
 from polymicros_jax.data.atomic import replacing
 from polymicros_jax.data.errors import DataError
-from polymicros_jax.diffusion.preconditioning import Denoiser, denoiser
+from polymicros_jax.diffusion.preconditioning import Denoiser, denoiser, within
 from polymicros_jax.models import unet3d
 from polymicros_jax.models.layers import Padding
 from polymicros_jax.types import Params
@@ -41,6 +41,8 @@ class Prior:
       sigma_data: standard deviation of the training data, the scale of the preconditioning.
       representation: name of the channels the fields have, see `orientation.representation`.
       sigma_skip: see `diffusion.preconditioning.denoiser`; None is EDM's.
+      radius: norm that no voxel of the data exceeds, 3/2 for GSH-4, see `diffusion.preconditioning.within`; None does
+        not limit the answers.
     """
 
     params: Params
@@ -48,6 +50,7 @@ class Prior:
     sigma_data: float = flax.struct.field(pytree_node=False)
     representation: str = flax.struct.field(pytree_node=False)
     sigma_skip: float | None = flax.struct.field(pytree_node=False, default=None)
+    radius: float | None = flax.struct.field(pytree_node=False, default=None)
 
     def denoiser(self, padding: Padding = "replicate") -> Denoiser:
         """``denoise(x, sigma)`` for fields ``(nx, ny, nz, H)`` or batches of them; see `preconditioning.denoiser`."""
@@ -55,7 +58,8 @@ class Prior:
         def network(x: jax.Array, noise_level: jax.Array) -> jax.Array:
             return unet3d.apply(self.network, self.params, x, noise_level, padding=padding)
 
-        return denoiser(network, self.sigma_data, self.sigma_skip)
+        denoise = denoiser(network, self.sigma_data, self.sigma_skip)
+        return denoise if self.radius is None else within(denoise, self.radius)
 
 
 def save_prior(path: str | Path, prior: Prior, card: dict[str, Any], storage: str = "float32") -> tuple[Path, Path]:
@@ -83,6 +87,7 @@ def save_prior(path: str | Path, prior: Prior, card: dict[str, Any], storage: st
         "representation": prior.representation,
         "sigma_data": prior.sigma_data,
         "sigma_skip": prior.sigma_skip,
+        "radius": prior.radius,
         "network": dataclasses.asdict(prior.network),
         "parameters": unet3d.parameter_count(prior.params),
         "training": card,
@@ -217,4 +222,6 @@ def load_prior(name_or_path: str | Path) -> Prior:
     params = flax.traverse_util.unflatten_dict(
         {name: jnp.asarray(leaf, jnp.float32) for name, leaf in tensors.items()}, sep="/"
     )
-    return Prior(params, network, card["sigma_data"], card["representation"], card.get("sigma_skip"))
+    return Prior(
+        params, network, card["sigma_data"], card["representation"], card.get("sigma_skip"), card.get("radius")
+    )

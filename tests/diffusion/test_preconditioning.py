@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from polymicros_jax.diffusion.loss import NoiseLaw, denoising_error, edm_loss
-from polymicros_jax.diffusion.preconditioning import coefficients, denoiser, loss_weight
+from polymicros_jax.diffusion.preconditioning import coefficients, denoiser, loss_weight, within
+from polymicros_jax.diffusion.sampler import sample
+from polymicros_jax.diffusion.schedule import karras
 
 LEVELS = np.geomspace(0.002, 80.0, 23)
 
@@ -75,3 +77,30 @@ def test_noise_law_is_log_normal():
     draws = jnp.log(NoiseLaw(0.3, 1.3).sample(jax.random.key(0), (100_000,)))
     assert abs(float(draws.mean()) - 0.3) < 5 * 1.3 / np.sqrt(1e5)
     assert abs(float(draws.std()) - 1.3) < 5 * 1.3 / np.sqrt(2e5)
+
+
+def test_a_limited_answer_is_nearer_to_data_in_the_ball():
+    key = jax.random.split(jax.random.key(0), 3)
+    truth = jax.random.normal(key[0], (500, 9))
+    truth = 1.5 * truth / jnp.linalg.norm(truth, axis=-1, keepdims=True)  # as fields of GSH-4
+    answer = truth + jax.random.normal(key[1], truth.shape)
+    limited = within(lambda x, sigma: x, 1.5)(answer, 0.1)
+    before, after = (jnp.linalg.norm(each - truth, axis=-1) for each in (answer, limited))
+    outside = jnp.linalg.norm(answer, axis=-1) > 1.5
+    assert bool(jnp.all(after[outside] < before[outside]))
+    np.testing.assert_array_equal(limited[~outside], answer[~outside])
+    assert int(outside.sum()) > 400
+    assert float(jnp.linalg.norm(limited, axis=-1).max()) <= 1.5 * (1 + 1e-6)
+    gradient = jax.grad(lambda x: jnp.sum(within(lambda x, sigma: x, 1.5)(x, 0.1)))(jnp.zeros((2, 9)))
+    np.testing.assert_allclose(gradient, 1.0)
+
+
+def test_a_network_that_amplifies_cannot_run_away():
+    def amplifies(x, sigma):
+        return x * (1.0 + 5.0 * jnp.linalg.norm(x, axis=-1, keepdims=True))
+
+    def largest(denoise):
+        return float(jnp.abs(sample(jax.random.key(0), denoise, jnp.ones((4, 4, 4, 9)), karras(32), skip=20)).max())
+
+    assert not largest(amplifies) < 1e6
+    assert largest(within(amplifies, 1.5)) <= 1.5 * (1 + 1e-6)
