@@ -12,12 +12,12 @@ from polymicros_jax.viz.report import Section
 def run(stages: dict[str, Config], workdir: Path, run_task: Callable[[Config, Path], Results]) -> Results:
     """Runs the stages in order and lists what they wrote on one page."""
     files, sections, summaries = [], [], []
-    for name, stage in stages.items():
-        print(f"== {name} ({stage.task})", flush=True)
+    for number, (name, stage) in enumerate(stages.items(), start=1):
+        print(f"== {name} ({stage.task}), {number} of {len(stages)}", flush=True)
         results = run_task(stage, workdir / name)
         made = ", ".join(str(path.relative_to(workdir)) for path in results.files)
         sections.append(Section(f"{name}: {stage.task}", f"{results.summary}\n\nFiles: {made}"))
-        summaries.append(f"{name}: {results.summary}")
+        summaries.append(f"== {name} ({stage.task})\n{results.summary}")
         files += list(results.files)
     page = report.write(
         workdir / "report.html",

@@ -23,10 +23,11 @@ from polymicros_jax.diffusion.sampler import sample
 from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.models import unet3d
 from polymicros_jax.orientation import quaternion
-from polymicros_jax.results import Results, write_json
+from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.simulate.voronoi import voronoi
 from polymicros_jax.spectral import diversity, two_point
 from polymicros_jax.training.prior import Prior
+from polymicros_jax.training.progress import Progress
 from polymicros_jax.viz import correlations, report
 from polymicros_jax.viz.report import Column, Section, Table
 
@@ -89,12 +90,9 @@ def run(objects: experiment.Diversity, workdir: Path) -> Results:
         provenance=json.loads((workdir / "environment.json").read_text()),
         config=(workdir / "config.json").read_text(),
     )
-    lines = [
-        f"{name}: effective rank {row['effective_rank']:.2f}, 90 % in {row['components_90']} components, "
-        f"total variance {row['total_variance']:.4g}"
-        for name, row in rows.items()
-    ]
-    return Results("\n".join(lines), [page, metrics])
+    head = ("set", "effective rank", "components for 90 %", "total variance")
+    keys = ("effective_rank", "components_90", "total_variance")
+    return Results(table(head, {name: [row[key] for key in keys] for name, row in rows.items()}), [page, metrics])
 
 
 def statistics(cubes: Float[np.ndarray, "n side _ _ h"]) -> Float[np.ndarray, "n features"]:
@@ -130,8 +128,11 @@ def voronoi_cubes(objects: experiment.Diversity, grains: int) -> np.ndarray:
 def free_draws(objects: experiment.Diversity, prior: Prior) -> np.ndarray:
     """Draws of a local model from noise, without covariances to start from: what it makes by itself."""
     shape = (objects.side,) * 3
-    key = jax.random.key(objects.seed)
-    draws = [np.asarray(_free(jax.random.fold_in(key, n), prior, shape, objects.steps)) for n in range(objects.count)]
+    key, draws = jax.random.key(objects.seed), []
+    with Progress("draws", objects.count) as progress:
+        for n in range(objects.count):
+            draws.append(np.asarray(_free(jax.random.fold_in(key, n), prior, shape, objects.steps)))
+            progress.update(n + 1)
     if not np.isfinite(draws).all():
         raise FloatingPointError(f"diversity: an unconditioned draw is not finite (seed {objects.seed})")
     return np.stack(draws)

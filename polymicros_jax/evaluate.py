@@ -24,9 +24,10 @@ from polymicros_jax.orientation.neighbour_filling import neighbour_vote
 from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.orientation.snapping import snap
 from polymicros_jax.reconstruct import super_resolve
-from polymicros_jax.results import Results, write_json
+from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.training.calibration import Calibrated, Calibration, Entry, save_calibration
 from polymicros_jax.training.prior import Prior
+from polymicros_jax.training.progress import Progress
 from polymicros_jax.viz import ablation, canvas, report
 from polymicros_jax.viz.report import RECONSTRUCTION_COLUMNS, Column, Section, Table
 
@@ -265,13 +266,13 @@ def run(objects: experiment.Evaluation, workdir: Path) -> Results:
     volumes of other sources with the same mask; where there are none, those kept beside the prior are used, unless they
     were fitted on the same source.
     """
-    cases, tables = [], {}
-    for number, (title, name, mask, known) in enumerate(objects.masks):
-        folder = workdir / "cases"
-        folder.mkdir(exist_ok=True)
-        case, rows = _case(objects, folder / f"{number:02d}", title, name, mask, known)
-        cases.append(case)
-        tables[title] = rows
+    cases, tables, folder = [], {}, workdir / "cases"
+    folder.mkdir(exist_ok=True)
+    with Progress("cases", len(objects.masks), start=len(list(folder.glob("*.json")))) as progress:
+        for number, (title, name, mask, known) in enumerate(objects.masks):
+            case, tables[title] = _case(objects, folder / f"{number:02d}", title, name, mask, known)
+            cases.append(case)
+            progress.update(len(cases), last=title)
     for case in cases:
         rows = tables[case.title]
         entry = _models([each for each in cases if each.mask == case.mask and each.source != case.source])
@@ -383,14 +384,16 @@ def _write_report(
 
 def text_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
     """The table of a report as plain text."""
-    width = max(len(name) for name in (*rows, "method"))
-    head = f"{'method':<{width}} {'mean °':>8} {'p95 °':>8} {'>5° %':>8} {'wrong %':>8} {'MAPE %':>8} {'s':>7}"
-    lines = [title, head]
-    for name, row in rows.items():
-        mape = row["mape_percent"]
-        lines.append(
-            f"{name:<{width}} {row['mean_disorientation_deg']:8.2f} {row['p95_disorientation_deg']:8.2f} "
-            f"{100 * row['share_above_5deg']:8.2f} {100 * row['wrong_grain_share']:8.2f} "
-            f"{'–' if mape is None else format(mape, '.2f'):>8} {row['seconds']:7.1f}"
-        )
-    return "\n".join(lines)
+    shown = {
+        "mean °": ("mean_disorientation_deg", 1.0),
+        "p95 °": ("p95_disorientation_deg", 1.0),
+        ">5° %": ("share_above_5deg", 100.0),
+        "wrong %": ("wrong_grain_share", 100.0),
+        "MAPE %": ("mape_percent", 1.0),
+        "s": ("seconds", 1.0),
+    }
+    lines = {
+        name: [None if row[key] is None else f"{scale * row[key]:.2f}" for key, scale in shown.values()]
+        for name, row in rows.items()
+    }
+    return f"{title}\n{table(('method', *shown), lines)}"

@@ -17,8 +17,9 @@ from polymicros_jax.data import export, repair
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import grains, ipf
 from polymicros_jax.reconstruct import expand
-from polymicros_jax.results import Results, write_json
+from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.spectral import two_point
+from polymicros_jax.training.progress import Progress
 from polymicros_jax.viz import cubes, distributions, report, slices
 from polymicros_jax.viz.report import Column, Section, Table
 
@@ -46,7 +47,8 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
     channels = {
         axis: np.asarray(kind.encode(each.quaternions)).squeeze("xyz".index(axis)) for axis, each in maps.items()
     }
-    fields = expand(key, objects.prior, channels, objects.shape, **objects.settings)
+    with Progress("draws", objects.settings["draws"]) as progress:
+        fields = expand(key, objects.prior, channels, objects.shape, progress=progress.update, **objects.settings)
     target_key, _ = jax.random.split(key)
     targets = slice_targets(target_key, channels, objects.shape)
     first = next(iter(maps.values()))
@@ -98,8 +100,10 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         config=(workdir / "config.json").read_text(),
     )
     metrics = write_json(workdir / "metrics.json", rows)
-    lines = [f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in row.items()) for name, row in rows.items()]
-    return Results("\n".join(lines), [page, metrics, *files])
+    head = ("volume", "grains", "diameter", "boundary °", "plane error", "unmatched", "far share")
+    keys = ("grains", "mean_diameter", "mean_boundary_deg", "largest_plane_error", "unmatched_rms", "far_share")
+    lines = {name: [row.get(key) for key in keys] for name, row in rows.items()}
+    return Results(table(head, lines), [page, metrics, *files])
 
 
 def _largest_plane_error(field: Float[Array, "nx ny nz h"], planes: dict[str, Array]) -> float:

@@ -240,7 +240,8 @@ def generate(
 def run(settings: Mapping[str, Any]) -> Results:
     """The generate task: makes this worker's share of the dataset."""
     summary = generate(**settings)
-    return Results(summary.table(), [summary.directory / "README.md", summary.directory / "dataset.json"])
+    files = ("README.md", "dataset.json", "throughput.json")
+    return Results(summary.table(), [summary.directory / name for name in files])
 
 
 def _mine(samples: int, worker: int, workers: int, indices: range | None) -> range:

@@ -6,6 +6,7 @@ started from. The curves over ``skip`` show where neither is lost, if anywhere.
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,10 +24,11 @@ from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.generation import BOUNDS
 from polymicros_jax.local_global import compiled_lgd
 from polymicros_jax.orientation import ipf
-from polymicros_jax.results import Results, write_json
+from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.spectral import two_point
 from polymicros_jax.spectral.mosm import MosmParams, covariance, sample_params
 from polymicros_jax.spectral.random_field import sample_mosm
+from polymicros_jax.training.progress import Progress
 from polymicros_jax.viz import ablation, cubes, report
 from polymicros_jax.viz.distributions import densities
 from polymicros_jax.viz.report import Column, Section, Table
@@ -78,8 +80,9 @@ def run(objects: experiment.Realism, workdir: Path) -> Results:
     cases = _cases(objects)
     starts = [case.start for case in cases]
     found[FIELD], rows[FIELD] = _assessed(starts, objects, norm, found[SOURCE])
-    for skip in sorted({*objects.skips, objects.skip}):
-        fields = [_draw(objects, case, skip) for case in cases]
+    skips = sorted({*objects.skips, objects.skip})
+    drawn = _drawn(objects, cases, skips)
+    for skip, fields in drawn.items():
         name = f"draws, skip {skip}"
         distributions, row = _assessed(fields, objects, norm, found[SOURCE])
         errors = [_adherence(objects, case, field) for case, field in zip(cases, fields, strict=True)]
@@ -127,11 +130,11 @@ def run(objects: experiment.Realism, workdir: Path) -> Results:
         provenance=json.loads((workdir / "environment.json").read_text()),
         config=(workdir / "config.json").read_text(),
     )
-    lines = [
-        f"skip {skip}: " + ", ".join(f"{key} {value:.3g}" for key, value in row.items())
-        for skip, row in by_skip.items()
-    ]
-    return Results("\n".join(lines), [page, metrics])
+    head = ("skip", "noise", "error, requested", "error, start", "distance", "sharpness")
+    keys = ("sigma", "requested", "start", "distance", "sharpness")
+    return Results(
+        table(head, {str(skip): [row[key] for key in keys] for skip, row in by_skip.items()}), [page, metrics]
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +158,16 @@ def _cases(objects: experiment.Realism) -> list[_Case]:
         start = np.asarray(sample_mosm(field_key, params, objects.shape, mean=jnp.zeros(channels)))
         cases.append(_Case(key, params, start))
     return cases
+
+
+def _drawn(objects: experiment.Realism, cases: list[_Case], skips: list[int]) -> dict[int, list[np.ndarray]]:
+    """Every case at every skip."""
+    drawn: dict[int, list[np.ndarray]] = {skip: [] for skip in skips}
+    with Progress("draws", len(skips) * len(cases)) as progress:
+        for number, (skip, case) in enumerate(itertools.product(skips, cases)):
+            drawn[skip].append(_draw(objects, case, skip))
+            progress.update(number + 1)
+    return drawn
 
 
 def _draw(objects: experiment.Realism, case: _Case, skip: int) -> np.ndarray:

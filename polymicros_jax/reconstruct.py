@@ -7,7 +7,7 @@ the prior. Fields go in as the prior was trained on them: no mean is taken off a
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import jax
@@ -21,7 +21,7 @@ from polymicros_jax.conditioners.slice_targets import slice_targets
 from polymicros_jax.conditioners.two_point import TwoPoint, two_point
 from polymicros_jax.diffusion.conditioning import guided
 from polymicros_jax.diffusion.preconditioning import Denoiser
-from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, sample
+from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, evaluations, sample
 from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.diffusion.tiling import tiled
 from polymicros_jax.models.layers import Padding
@@ -31,6 +31,8 @@ from polymicros_jax.types import ArrayLike, Key
 
 Method = Literal["project", "renoise", "replace", "guide"]
 METHODS: tuple[Method, ...] = ("project", "renoise", "replace", "guide")
+
+REPEATS = 5  # times the method "replace" takes each step
 
 DEFAULT_START: float | None = None
 """Noise level a draw starts from when the caller names none; None is pure noise, as in the paper."""
@@ -47,12 +49,13 @@ def super_resolve(
     method: Method = "project",
     start: float | None = DEFAULT_START,
     theta: float = 0.75,
-    repeats: int = 5,
+    repeats: int = REPEATS,
     strength: float = 1.0,
     churn: Churn | None = EDM_CHURN,
     tile: int | None = None,
     overlap: int | None = None,
     guess: Float[ArrayLike, "nx ny nz h"] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Float[Array, "draws nx ny nz h"]:
     """Draws fields that agree with the known voxels.
 
@@ -83,6 +86,7 @@ def super_resolve(
         field.
       overlap: voxels shared by neighbouring tiles; default a quarter of the tile.
       guess: what a warm start refines, read at unknown voxels; by default the linear interpolation of the known ones.
+      progress: called after each draw with the number of draws done.
 
     Returns:
       ``(draws, nx, ny, nz, h)``. Grids that are no multiple of the network's stride are padded and cropped again.
@@ -91,6 +95,17 @@ def super_resolve(
       ValueError: an unknown method; nothing known; everything known; known voxels or a guess that are not finite; a
         field whose channels are not the prior's; a theta, start or number of draws out of range; a guess without start.
       FloatingPointError: a draw that is not finite, with the seed.
+
+    >>> from polymicros_jax.data.samples import load
+    >>> from polymicros_jax.models.unet3d import UNet3DConfig
+    >>> from polymicros_jax.orientation.representation import get
+    >>> prior = Prior({}, UNet3DConfig(channels=9), 0.5, "gsh4")  # in practice `load_prior`; it is not asked here
+    >>> volume, kind = load("in100", "evaluate").crop((0, 0, 0), (8, 8, 9)), get("gsh4")
+    >>> known = np.broadcast_to(np.arange(9) % 4 == 0, (8, 8, 9))  # every fourth section
+    >>> field = kind.encode(volume.quaternions)
+    >>> draws = super_resolve(jax.random.key(0), prior, field, known, draws=2, start=0.0)
+    >>> draws.shape, bool(jnp.allclose(draws[0], linear(field, known)))  # from 0.5 on the prior would refine it
+    ((2, 8, 8, 9, 9), True)
     """
     values, mask = _checked_field(prior, field, known)
     _check_numbers(draws, steps, start)
@@ -104,27 +119,26 @@ def super_resolve(
         return jnp.broadcast_to(jnp.asarray(init)[None], (draws, *init.shape))
     shape, multiple = mask.shape, prior.network.stride
     margins = [(0, -n % multiple) for n in shape]
-    # theta counts the steps that are taken: a warm start below the 75 % mark would otherwise not be conditioned at all.
-    absolute = (skip + theta * (steps - skip)) / steps
-    fields = _fill(
-        _keys(key, draws),
-        prior,
-        jnp.pad(jnp.asarray(init, jnp.float32), [*margins, (0, 0)], mode="edge"),
-        jnp.pad(jnp.asarray(np.where(mask[..., None], values, 0.0), jnp.float32), [*margins, (0, 0)]),
-        jnp.pad(jnp.asarray(mask), margins),
-        jnp.asarray(absolute, jnp.float32),
-        jnp.asarray(strength, jnp.float32),
+    absolute = _absolute(steps, skip, theta)
+    draw = functools.partial(
+        _fill,
+        prior=prior,
+        init=jnp.pad(jnp.asarray(init, jnp.float32), [*margins, (0, 0)], mode="edge"),
+        values=jnp.pad(jnp.asarray(np.where(mask[..., None], values, 0.0), jnp.float32), [*margins, (0, 0)]),
+        known=jnp.pad(jnp.asarray(mask), margins),
+        theta=jnp.asarray(absolute, jnp.float32),
+        strength=jnp.asarray(strength, jnp.float32),
         steps=steps,
         skip=skip,
         # Static, so that only the method that needs it is compiled anew for another theta.
-        last_free=min(max(round(absolute * steps), 1), steps - 1) if method == "renoise" else 1,
+        last_free=_last_free(steps, absolute) if method == "renoise" else 1,
         method=method,
         repeats=repeats if method == "replace" else 1,
         churn=churn,
         tile=tile,
         overlap=overlap,
     )
-    return _finite(fields[:, : shape[0], : shape[1], : shape[2]], key)
+    return _draws(draw, key, key, draws, progress)[:, : shape[0], : shape[1], : shape[2]]
 
 
 def expand(
@@ -141,6 +155,7 @@ def expand(
     churn: Churn | None = EDM_CHURN,
     tile: int | None = None,
     overlap: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Float[Array, "draws nx ny nz h"]:
     """Draws periodic volumes whose orthogonal two-point statistics are those of 2D maps (Alg. 5).
 
@@ -161,6 +176,7 @@ def expand(
       churn: fresh noise per step; it replaces the noise that matching takes out of the state, so keep it.
       tile: side of the tiles the denoiser is evaluated in; None for the whole volume.
       overlap: voxels shared by neighbouring tiles; default a quarter of the tile.
+      progress: called after each draw with the number of draws done.
 
     Returns:
       ``(draws, nx, ny, nz, h)``.
@@ -169,6 +185,14 @@ def expand(
       ValueError: no maps; an unknown axis; maps that are not finite or whose channels are not the prior's; a shape the
         network cannot take.
       FloatingPointError: a draw that is not finite, with the seed.
+
+    >>> from polymicros_jax.models.unet3d import UNet3DConfig
+    >>> prior = Prior({}, UNet3DConfig(channels=9), 0.5, "gsh4")  # in practice `load_prior`; nothing is drawn here
+    >>> section = np.zeros((40, 40, 9), np.float32)
+    >>> expand(jax.random.key(0), prior, {"z": section}, (30, 30, 30))
+    Traceback (most recent call last):
+        ...
+    ValueError: shape = (30, 30, 30): three multiples of 4, the stride of the network, are needed
     """
     _check_slices(prior, slices, shape)
     _check_numbers(draws, steps, start)
@@ -176,27 +200,25 @@ def expand(
     targets = slice_targets(target_key, slices, shape, periodic=periodic_slices)
     skip = min(_first_level(steps, start), steps - 1)
     condition = two_point(targets.planes, targets.mean, budget=budget)
-    return _finite(
-        _grow(
-            _keys(draw_key, draws),
-            prior,
-            condition,
-            shape=shape,
-            steps=steps,
-            skip=skip,
-            churn=churn,
-            tile=tile,
-            overlap=overlap,
-        ),
-        key,
+    draw = functools.partial(
+        _grow,
+        prior=prior,
+        condition=condition,
+        shape=shape,
+        steps=steps,
+        skip=skip,
+        churn=churn,
+        tile=tile,
+        overlap=overlap,
     )
+    return _draws(draw, draw_key, key, draws, progress)
 
 
 @functools.partial(
     jax.jit, static_argnames=("steps", "skip", "last_free", "method", "repeats", "churn", "tile", "overlap")
 )
 def _fill(
-    keys: Key,
+    key: Key,
     prior: Prior,
     init: Array,
     values: Array,
@@ -213,7 +235,7 @@ def _fill(
     tile: int | None,
     overlap: int | None,
 ) -> Array:
-    """Draws of `super_resolve` on a padded grid, one after the other; compiled once per shape and setting."""
+    """A draw of `super_resolve` on a padded grid; compiled once per shape and setting."""
     denoise = _denoiser(prior, "replicate", tile, overlap)
     sigmas = karras(steps)
     condition: KnownVoxels | NoisedKnownVoxels | None = None
@@ -227,19 +249,16 @@ def _fill(
         guide = KnownVoxelsGuide(values=values, known=known, strength=strength)
         denoise = guided(denoise, [guide])
 
-    def draw(key: Key) -> Array:
-        first_key, second_key = jax.random.split(key)
-        x = sample(first_key, denoise, init, sigmas, skip=skip, condition=condition, churn=churn, repeats=repeats)
-        if method != "renoise":
-            return x
-        return sample(second_key, denoise, x, sigmas, skip=last_free, churn=churn)
-
-    return jax.lax.map(draw, keys)
+    first_key, second_key = jax.random.split(key)
+    x = sample(first_key, denoise, init, sigmas, skip=skip, condition=condition, churn=churn, repeats=repeats)
+    if method != "renoise":
+        return x
+    return sample(second_key, denoise, x, sigmas, skip=last_free, churn=churn)
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "steps", "skip", "churn", "tile", "overlap"))
 def _grow(
-    keys: Key,
+    key: Key,
     prior: Prior,
     condition: TwoPoint,
     *,
@@ -250,18 +269,15 @@ def _grow(
     tile: int | None,
     overlap: int | None,
 ) -> Array:
-    """Draws of `expand`, one after the other; compiled once per shape and setting."""
+    """A draw of `expand`; compiled once per shape and setting."""
     denoise = _denoiser(prior, "periodic", tile, overlap)
     sigmas = karras(steps)
 
-    def draw(key: Key) -> Array:
-        start_key, draw_key = jax.random.split(key)
-        init = jnp.zeros((*shape, prior.network.channels))
-        if skip > 0:
-            init = condition.match(jax.random.normal(start_key, init.shape), 0.0).field
-        return sample(draw_key, denoise, init, sigmas, skip=skip, condition=condition, churn=churn)
-
-    return jax.lax.map(draw, keys)
+    start_key, draw_key = jax.random.split(key)
+    init = jnp.zeros((*shape, prior.network.channels))
+    if skip > 0:
+        init = condition.match(jax.random.normal(start_key, init.shape), 0.0).field
+    return sample(draw_key, denoise, init, sigmas, skip=skip, condition=condition, churn=churn)
 
 
 def _denoiser(prior: Prior, padding: Padding, tile: int | None, overlap: int | None) -> Denoiser:
@@ -277,8 +293,18 @@ def _denoiser(prior: Prior, padding: Padding, tile: int | None, overlap: int | N
     )
 
 
-def _keys(key: Key, draws: int) -> Key:
-    return jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.arange(draws))
+def _draws(
+    draw: Callable[[Key], Array], key: Key, given: Key, draws: int, progress: Callable[[int], None] | None
+) -> Array:
+    """One draw after the other, each found to be finite: a silent NaN would reach every figure."""
+    fields = []
+    for number in range(draws):
+        fields.append(draw(jax.random.fold_in(key, number)))
+        if not np.isfinite(np.asarray(fields[-1])).all():
+            raise FloatingPointError(f"draw {number} of key {jax.random.key_data(given).tolist()} is not finite")
+        if progress is not None:
+            progress(number + 1)
+    return jnp.stack(fields)
 
 
 def _first_level(steps: int, start: float | None) -> int:
@@ -286,6 +312,34 @@ def _first_level(steps: int, start: float | None) -> int:
     if start is None:
         return 0
     return int(np.argmax(np.asarray(karras(steps)) <= start))
+
+
+def _absolute(steps: int, skip: int, theta: float) -> float:
+    """Theta as a share of the whole schedule."""
+    # It counts the steps that are taken: a warm start below the 75 % mark would otherwise not be conditioned at all.
+    return (skip + theta * (steps - skip)) / steps
+
+
+def _last_free(steps: int, absolute: float) -> int:
+    """The step from which "renoise" runs free."""
+    return min(max(round(absolute * steps), 1), steps - 1)
+
+
+def filling_evaluations(
+    steps: int, start: float | None, method: str = "project", theta: float = 0.75, repeats: int = REPEATS
+) -> int:
+    """Evaluations of the (guided) denoiser in one draw of `super_resolve`, as its arguments say."""
+    skip = _first_level(steps, start)
+    if skip == steps:
+        return 0
+    drawn = evaluations(steps, skip, repeats if method == "replace" else 1)
+    free = evaluations(steps, _last_free(steps, _absolute(steps, skip, theta)))
+    return drawn + free if method == "renoise" else drawn
+
+
+def growing_evaluations(steps: int, start: float | None) -> int:
+    """Evaluations of the denoiser in one draw of `expand`."""
+    return evaluations(steps, min(_first_level(steps, start), steps - 1))
 
 
 def _initial(values: np.ndarray, mask: np.ndarray, start: float | None, guess: ArrayLike | None) -> np.ndarray:
@@ -344,12 +398,3 @@ def _check_slices(prior: Prior, slices: Mapping[str, ArrayLike], shape: tuple[in
     stride = prior.network.stride
     if len(shape) != 3 or any(side < 1 or side % stride for side in shape):
         raise ValueError(f"shape = {shape}: three multiples of {stride}, the stride of the network, are needed")
-
-
-def _finite(fields: Array, key: Key) -> Array:
-    """The fields, or an error that names the seed: a silent NaN would reach every figure."""
-    broken = np.flatnonzero(~np.isfinite(np.asarray(fields)).all(axis=(1, 2, 3, 4)))
-    if broken.size:
-        seed = np.asarray(jax.random.key_data(key)).tolist()
-        raise FloatingPointError(f"draws {broken.tolist()} of key {seed} are not finite")
-    return fields

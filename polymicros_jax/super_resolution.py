@@ -25,6 +25,7 @@ from polymicros_jax.orientation import grain_posterior, ipf, uncertainty
 from polymicros_jax.orientation import posterior_uncertainty as certainty
 from polymicros_jax.orientation.candidates import candidates
 from polymicros_jax.results import Results, write_json
+from polymicros_jax.training.progress import Progress
 from polymicros_jax.viz import canvas, cubes, ipf_key, report, slices
 from polymicros_jax.viz.report import Section, Table
 from polymicros_jax.viz.slices import Panel
@@ -37,9 +38,11 @@ def run(objects: experiment.Reconstruction, workdir: Path) -> Results:
     filled = baselines(q, known, kind, objects.settings["reach"])
     found = candidates(q, known, kind.group, spacing=reference.spacing)
     begin = found if objects.from_shapes else None
-    drawn = fill_with_prior(
-        jax.random.key(objects.seed), objects.prior, kind, q, known, found=begin, **objects.settings
-    )
+    key = jax.random.key(objects.seed)
+    with Progress("draws", objects.settings["draws"]) as progress:
+        drawn = fill_with_prior(
+            key, objects.prior, kind, q, known, found=begin, progress=progress.update, **objects.settings
+        )
     filled[PRIOR] = drawn
     if objects.calibration is not None:
         terms = grain_posterior.features(found, ~known, drawn.fields, kind.group)

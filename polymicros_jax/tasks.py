@@ -42,6 +42,16 @@ _PREPARE: dict[str, Callable[[Config, Path], Callable[[], Results]]] = {
 """By task: from a config and a folder to the work, with everything that can be wrong with the config found."""
 
 
+def require(config: Config) -> None:
+    """Refuses a config of no task.
+
+    Raises:
+      ConfigError: an unknown task, or none.
+    """
+    if config.get("task") not in _PREPARE:
+        raise ConfigError(f"task: found {config.get('task')!r}, accepted are {', '.join(TASKS)}")
+
+
 def run(config: Config, folder: Path) -> Results:
     """Runs the task of a config in a folder; one that is done already says so and hands back what it made.
 
@@ -51,8 +61,7 @@ def run(config: Config, folder: Path) -> Results:
       ConfigError: an unknown task, a config that cannot be run, or a folder that belongs to another config.
       DataError: an input that cannot be read.
     """
-    if config.get("task") not in _PREPARE:
-        raise ConfigError(f"task: found {config.get('task')!r}, accepted are {', '.join(TASKS)}")
+    require(config)
     workdir.check(folder, config)
     done = workdir.finished(folder)
     if done is not None:

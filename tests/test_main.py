@@ -1,5 +1,6 @@
 """The command line: what it says of wrong input, and that nothing half-written stays behind."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from polymicros_jax import config as defaults
-from polymicros_jax import tasks
+from polymicros_jax import tasks, usage
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data import samples
 from polymicros_jax.data.errors import DataError
+from polymicros_jax.training.prior import read_card
 
 sys.path.insert(0, str(Path(__file__).parent))
 import config_files
@@ -116,10 +118,70 @@ def test_the_command_line_says_what_is_wrong(arguments: list[str], message: str,
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "polymicros_jax.main", "--config=configs/quickstart.py", "--dry_run"]
-    done = subprocess.run(
-        [*command, f"--workdir={tmp_path / 'run'}"], capture_output=True, text=True, cwd=config_files.ROOT, check=True
-    )
+def _main(*arguments: str, cwd: Path = config_files.ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "polymicros_jax.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_a_dry_run_says_what_the_run_would_cost_and_writes_nothing(tmp_path: Path) -> None:
+    # Two draws of 8 x 16 x 12 voxels, eight steps from pure noise: two evaluations a step, one in the last.
+    small = ("--config.super_resolve.volume.stop=(8,16,12)", "--config.super_resolve.steps=8")
+    asked = ("--config.super_resolve.draws=2", "--config.super_resolve.start=0.0")
+    config = config_files.ROOT / "configs" / "quickstart.py"
+    done = _main(f"--config={config}", "--dry_run", *small, *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert "in100/evaluate" in done.stdout
-    assert not (tmp_path / "run").exists()
+    assert "2 draws by 'project' of 8 x 16 x 12 voxels, 15 evaluations each" in done.stdout
+    assert f"{read_card('compact_gsh4')['parameters']:,} parameters" in done.stdout
+    assert "memory      about" in done.stdout
+    assert "30 evaluations" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_tasks_and_configs(tmp_path: Path) -> None:
+    for cwd in (config_files.ROOT, tmp_path):  # the configs are found from anywhere in a clone
+        done = _main("--help", cwd=cwd)
+        assert done.returncode == 0
+        assert done.stderr == ""
+        for task, line in usage.TASKS.items():
+            assert f"  {task} " in done.stdout
+            assert line in done.stdout
+        for name in config_files.NAMES:
+            first = (config_files.ROOT / "configs" / f"{name}.py").read_text().splitlines()[0].strip('"')
+            assert re.search(rf"^  {name} +{re.escape(first)}$", done.stdout, re.MULTILINE)
+
+
+def test_every_task_has_a_line() -> None:
+    assert tuple(usage.TASKS) == defaults.TASKS
+
+
+def test_a_file_without_a_description_is_named_and_not_run(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("raise RuntimeError\n")
+    assert usage.headlines(tmp_path) == {"own": "no description"}
+
+
+def test_a_call_without_config_says_what_there_is() -> None:
+    done = _main()
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: --config is missing")
+    assert "--config=configs/NAME.py" in done.stderr
+    assert "quickstart" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--config=configs/nowhere.py",), "configs/nowhere.py"),
+        (("--config=configs/quickstart.py", "--config.super_resolve.drews=1"), "config has no key 'drews'"),
+        (("--config=configs/quickstart.py", "dry_run"), "unexpected argument 'dry_run'"),
+        (("--config=configs/quickstart.py", "--config.task=paint"), "task: found 'paint'"),
+    ],
+)
+def test_a_slip_is_a_message_and_no_traceback(arguments: tuple[str, ...], message: str) -> None:
+    done = _main(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

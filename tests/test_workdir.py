@@ -10,7 +10,7 @@ import pytest
 from polymicros_jax import config as defaults
 from polymicros_jax import workdir
 from polymicros_jax.config import ConfigError
-from polymicros_jax.results import Results, write_json
+from polymicros_jax.results import Results, table, write_json
 
 
 def read(path):
@@ -112,3 +112,8 @@ def test_a_program_without_git_still_runs(monkeypatch):
 
     monkeypatch.setattr(workdir.subprocess, "run", absent)
     assert workdir.environment()["commit"] == "unknown"
+
+
+def test_a_table_is_aligned_and_says_what_is_missing() -> None:
+    found = table(["set", "rank", "cubes"], {"measured": [12.3456, 2400], "drawn": [float("nan"), None]})
+    assert found.splitlines() == ["set        rank  cubes", "measured  12.35  2,400", "drawn         –      –"]

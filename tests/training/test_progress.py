@@ -52,3 +52,23 @@ def test_a_terminal_gets_a_bar_and_no_lines(monkeypatch, capsys):
     assert progress._bar.finished is False
     assert not progress._bar.live.is_started
     assert "min left" not in capsys.readouterr().err
+
+
+def test_slow_work_says_how_long_each_piece_takes(clock, capsys):
+    with Progress("cases", total=4, seconds_between_lines=0.0) as progress:
+        clock[0] += 90.0
+        progress.update(2)
+    # Two in 90 s: 45 s each, two more take 1.5 minutes.
+    assert capsys.readouterr().err == "cases: 2/4  45 s each  1.5 min left\n"
+
+
+def test_the_bar_shows_the_rate_and_leaves_the_screen_after_an_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with pytest.raises(RuntimeError), Progress("draws", total=10) as progress:
+        raise RuntimeError
+    assert not progress._bar.live.is_started
+    column = next(each for each in progress._bar.columns if isinstance(each, module._RateColumn))
+    task = progress._bar.tasks[0]
+    assert column.render(task).plain == ""
+    monkeypatch.setattr(type(task), "speed", property(lambda _: 0.25))
+    assert column.render(task).plain == "4 s each"
