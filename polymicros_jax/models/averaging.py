@@ -7,7 +7,6 @@ theirs. Predicting how to average, instead of the average itself, is what made d
 (Bako et al. 2017, kernel prediction).
 """
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -60,14 +59,15 @@ def average_within(
     """
     rates = [RATE * conductance for conductance in conductances(features, padding)]
 
-    def step(y: Array, _: None) -> tuple[Array, None]:
+    # Unrolled: few and cheap steps, and no loop inside the sampler's loop.
+    y = field
+    for _ in range(steps):
         total = y
         for axis, rate in zip((1, 2, 3), rates, strict=True):
             flux = rate * (jnp.roll(y, -1, axis) - y)
             total = total + flux - jnp.roll(flux, 1, axis)
-        return total, None
-
-    return jax.lax.scan(step, field, None, length=steps)[0]
+        y = total
+    return y
 
 
 class Refinement(nnx.Module):
