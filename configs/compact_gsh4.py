@@ -3,7 +3,7 @@
 What:     patches of 24^3 of the training parts of Inconel 100 and Al1050 (and Al1050 at half resolution, whose grains
           have the size of Inconel's), turned by random symmetries of the grid and random rotations of the crystals.
 Command:  python -m polymicros_jax.main --config=configs/compact_gsh4.py
-          To go on from the shipped weights: --config.train.initial=compact_gsh4_rounds and a fresh --workdir. Weights with
+          To go on from shipped weights: --config.train.initial=rounds_gsh4 and a fresh --workdir. Weights with
           fewer rounds on the full grid (train.network.rounds) gain what they lack.
 Cost:     one to four seconds a step on two cores, as old as they are.
 Expect:   the card beside the weights, polymicros_jax/weights/compact_gsh4.json, has the held-out scores.

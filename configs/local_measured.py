@@ -23,7 +23,7 @@ def get_config(source: str = "in100") -> ConfigDict:
     """One source; 600 steps at a third of the prior's learning rate."""
     config = defaults.default("train")
     train = config.train
-    train.initial = "compact_gsh4_rounds"
+    train.initial = "rounds_gsh4"
     train.name = f"local_{Path(source).stem}"
     train.storage = "float16"
     train.network.detail = 16
