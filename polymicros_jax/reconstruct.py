@@ -329,8 +329,7 @@ def filling_evaluations(
     steps: int, start: float | None, method: str = "project", theta: float = 0.75, repeats: int = REPEATS
 ) -> int:
     """Evaluations of the (guided) denoiser in one draw of `super_resolve`, as its arguments say."""
-    skip = _first_level(steps, start)
-    if skip == steps:
+    if (skip := _first_level(steps, start)) == steps:
         return 0
     drawn = evaluations(steps, skip, repeats if method == "replace" else 1)
     free = evaluations(steps, _last_free(steps, _absolute(steps, skip, theta)))
@@ -338,7 +337,7 @@ def filling_evaluations(
 
 
 def growing_evaluations(steps: int, start: float | None) -> int:
-    """Evaluations of the denoiser in one draw of `expand`."""
+    """The same for `expand`."""
     return evaluations(steps, min(_first_level(steps, start), steps - 1))
 
 

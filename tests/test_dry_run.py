@@ -1,6 +1,5 @@
 """The dry run against real values: what it counts is what a run then does."""
 
-import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +13,8 @@ from ml_collections import ConfigDict
 from polymicros_jax import config as defaults
 from polymicros_jax import dry_run, experiment, generation, tasks
 from polymicros_jax.config import ConfigError
-from polymicros_jax.dry_run import outline as outlines
 from polymicros_jax.dry_run.counting import cost, tree_bytes
-from polymicros_jax.dry_run.outline import outline
+from polymicros_jax.dry_run.outline import Work, outline
 from polymicros_jax.models import unet3d
 from polymicros_jax.models.unet3d import UNet3DConfig
 from polymicros_jax.reconstruct import expand, super_resolve
@@ -251,8 +249,8 @@ def test_a_chain_knows_the_networks_its_stages_make() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["train", "denoise"])
 def test_memory_is_near_what_the_compiler_reports(kind: str) -> None:
-    """Between half and four times: the compiler fuses what the trace holds, and adds scratch of its own."""
-    work = outlines.Work("", "", TINY, (16, 16, 16), 1, rows=2, kind=kind)
+    """Within a factor of two: the compiler fuses what the trace holds, and adds scratch. Measured: 1.00 and 0.86."""
+    work = Work("", "", TINY, (16, 16, 16), 1, rows=2, kind=kind)
     shapes = dry_run.parameters(TINY)
     x = jax.ShapeDtypeStruct((2, 16, 16, 16, 9), jnp.float32)
 
@@ -263,7 +261,8 @@ def test_memory_is_near_what_the_compiler_reports(kind: str) -> None:
     found = jax.jit(function).lower(shapes, x).compile().memory_analysis()
     assert found is not None
     real = found.argument_size_in_bytes + found.temp_size_in_bytes + found.output_size_in_bytes
-    assert 0.5 < dry_run.memory(dataclasses.replace(work, held=0)) / real < 4.0
+    print(f"{kind}: {dry_run.memory(work) / real:.2f} of what the compiler reports")
+    assert 0.5 < dry_run.memory(work) / real < 2.0
     assert dry_run.state_bytes(work) == tree_bytes(shapes)
 
 
