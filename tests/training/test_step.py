@@ -112,7 +112,7 @@ def test_the_parts_have_noise_of_their_own(linear_network):
 
 
 def test_parts_equal_one_batch_where_the_noise_is_the_same(linear_network, monkeypatch):
-    def loss(key, denoise, x, noise_law, sigma_data, sigma_skip):
+    def loss(key, denoise, x, noise_law, sigma_data):
         # Noise that depends on the patch alone: no part draws its own.
         sigma = 0.2 + jnp.abs(x[:, 0, 0, 0, 0])
         noise = sigma.reshape(-1, 1, 1, 1, 1) * jnp.sin(100.0 * x)
