@@ -63,7 +63,9 @@ def test_gradients_through_each_operation_are_those_of_one_device(findings):
     operations = {name: found for name, found in findings["layers"].items() if "difference" in str(found)}
     assert len(operations) == 6
     for name, found in operations.items():
-        assert found["difference"] < TOLERANCE, name
+        # Attention has four such sums one after the other: norm, softmax over voxels, context, norm.
+        sums = 4 if name == "attention" else 1
+        assert found["difference"] < TOLERANCE * np.sqrt(sums), name
 
 
 def test_convolutions_exchange_boundary_layers_and_never_the_field(findings):

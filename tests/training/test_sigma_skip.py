@@ -20,7 +20,7 @@ SKIP = 0.05
 
 
 def by_hand(prior, skip, step):
-    """Loss of one step in NumPy: D = c_skip x + c_out F(c_in x), its squared error over c_out^2 (module docstrings)."""
+    """Loss of one step in NumPy: D = c_skip x + c_out F(c_in x), its squared error times EDM's weight."""
     _, loss_key = jax.random.split(jax.random.fold_in(KEY, step))
     level_key, noise_key = jax.random.split(jax.random.fold_in(loss_key, 0))
     s = np.exp(-0.5 + np.float64(jax.random.normal(level_key, (4,))))
@@ -31,7 +31,7 @@ def by_hand(prior, skip, step):
     out = np.sqrt(((1 - kept) * d) ** 2 + (kept * s) ** 2)
     raw = (x / np.sqrt(s**2 + d**2)) @ np.float64(prior.params["mix"]["kernel"])
     raw = raw + np.log(s) / 4 * np.float64(prior.params["shift"]["bias"])
-    return float(np.mean(((kept * x + out * raw - clean) / out) ** 2))
+    return float(np.mean((s**2 + d**2) / (s * d) ** 2 * (kept * x + out * raw - clean) ** 2))
 
 
 def loss_of(prior, skip, step):
@@ -40,7 +40,7 @@ def loss_of(prior, skip, step):
     return float(function(state, PATCHES)[1]["loss"])
 
 
-def test_the_step_minimises_the_loss_of_its_skip_scale(linear_network):
+def test_the_step_minimises_the_error_of_its_skip_scale(linear_network):
     # float32 sums of 1728 squares. Without a scale it is EDM's, the standard deviation of the data.
     assert loss_of(linear_network, SKIP, 7) == pytest.approx(by_hand(linear_network, SKIP, 7), rel=1e-5)
     assert loss_of(linear_network, None, 7) == pytest.approx(
