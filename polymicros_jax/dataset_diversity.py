@@ -18,10 +18,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from polymicros_jax import experiment
-from polymicros_jax.diffusion.preconditioning import denoiser
 from polymicros_jax.diffusion.sampler import sample
 from polymicros_jax.diffusion.schedule import karras
-from polymicros_jax.models import unet3d
 from polymicros_jax.orientation import quaternion
 from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.simulate.voronoi import voronoi
@@ -140,8 +138,5 @@ def free_draws(objects: experiment.Diversity, prior: Prior) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _free(key: Array, prior: Prior, shape: tuple[int, int, int], steps: int) -> Float[Array, "nx ny nz h"]:
-    def raw(x: Array, noise_level: Array) -> Array:
-        return unet3d.apply(prior.network, prior.params, x, noise_level, padding="periodic")
-
     start: Any = jnp.zeros((*shape, prior.network.channels))
-    return sample(key, denoiser(raw, prior.sigma_data, prior.sigma_skip), start, karras(steps))
+    return sample(key, prior.denoiser("periodic"), start, karras(steps))

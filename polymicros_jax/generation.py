@@ -306,9 +306,8 @@ def _volume(
 ) -> np.ndarray:
     prior = local.prior
     sigma_data, mean = jnp.asarray(prior.sigma_data, jnp.float32), jnp.asarray(local.mean)
-    field = compiled_lgd(
-        key, prior.network, prior.params, sigma_data, mosm, mean, shape, steps, skip, churn, prior.sigma_skip
-    )
+    weights = prior.network, prior.params, sigma_data
+    field = compiled_lgd(key, *weights, mosm, mean, shape, steps, skip, churn, prior.sigma_skip, prior.radius)
     return np.asarray(field) + local.origin
 
 

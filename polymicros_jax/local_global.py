@@ -7,13 +7,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from polymicros_jax.conditioners.channel_means import ChannelMeans
-from polymicros_jax.diffusion.preconditioning import denoiser
 from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, sample
 from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.models import unet3d
 from polymicros_jax.spectral.mosm import MosmParams
 from polymicros_jax.spectral.random_field import sample_mosm
-from polymicros_jax.training.prior import Prior
+from polymicros_jax.training.prior import Prior, build_denoiser
 from polymicros_jax.types import ArrayLike, Key, Params
 
 
@@ -46,9 +45,8 @@ def draw(
     """
     target = jnp.zeros(prior.network.channels) if mean is None else jnp.asarray(mean)
     sigma_data = jnp.asarray(prior.sigma_data, jnp.float32)
-    return _lgd(
-        key, prior.network, prior.params, sigma_data, params, target, shape, steps, skip, churn, prior.sigma_skip
-    )
+    limits = prior.sigma_skip, prior.radius
+    return _lgd(key, prior.network, prior.params, sigma_data, params, target, shape, steps, skip, churn, *limits)
 
 
 def _lgd(
@@ -63,17 +61,16 @@ def _lgd(
     skip: int,
     churn: Churn | None,
     sigma_skip: float | None,
+    radius: float | None,
 ) -> Float[Array, "nx ny nz h"]:
     field_key, diffusion_key = jax.random.split(key)
     start = sample_mosm(field_key, params, shape, mean=mean)
 
-    def raw(x: Array, noise_level: Array) -> Array:
-        return unet3d.apply(network, weights, x, noise_level, padding="periodic")
-
+    denoise = build_denoiser(network, weights, sigma_data, sigma_skip=sigma_skip, radius=radius, padding="periodic")
     means = ChannelMeans(mean)
     return sample(
         diffusion_key,
-        denoiser(raw, sigma_data, sigma_skip),
+        denoise,
         start,
         karras(steps),
         skip=skip,
@@ -82,5 +79,5 @@ def _lgd(
     )
 
 
-compiled_lgd = partial(jax.jit, static_argnums=(1, 6, 7, 8, 9, 10))(_lgd)
+compiled_lgd = partial(jax.jit, static_argnums=(1, 6, 7, 8, 9, 10, 11))(_lgd)
 """`draw` with weights and ``sigma_data`` as arguments, so that all local models of one architecture share a trace."""

@@ -184,6 +184,7 @@ def _draw(objects: experiment.Realism, case: _Case, skip: int) -> np.ndarray:
         skip,
         EDM_CHURN,
         prior.sigma_skip,
+        prior.radius,
     )
     if not np.isfinite(field).all():
         raise FloatingPointError(f"realism: a draw at skip {skip} is not finite (seed {objects.seed})")

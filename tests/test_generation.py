@@ -20,9 +20,11 @@ from polymicros_jax.data.feasibility import Limits, Rejection, check
 from polymicros_jax.data.sampling_plan import Plan, ingredients, share
 from polymicros_jax.generation import Summary, generate, sample_key
 from polymicros_jax.local_global import compiled_lgd, draw
+from polymicros_jax.models import unet3d
 from polymicros_jax.orientation import quaternion, representation
 from polymicros_jax.spectral.mosm import sample_params
 from polymicros_jax.spectral.random_field import sample_mosm
+from polymicros_jax.training.prior import Prior
 
 sys.path.insert(0, str(Path(__file__).parent))
 from generation_worker import ARGUMENTS, SHAPE, random_prior, tiny_priors
@@ -344,3 +346,22 @@ def test_feasibility_tells_crystals_from_gaussian_fields() -> None:
     assert rejection is not None
     assert rejection.check == "distance_mean"
     assert measured["distance_mean"] > 0.6
+
+
+def test_a_draw_keeps_to_the_ball_that_holds_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that amplifies runs away where the prior has no radius, and cannot where it has one."""
+
+    def amplifies(config: Any, params: Any, x: jax.Array, noise_level: jax.Array, *, padding: str) -> jax.Array:
+        return x * (1.0 + 5.0 * jnp.linalg.norm(x, axis=-1, keepdims=True))
+
+    monkeypatch.setattr(unet3d, "apply", amplifies)
+    prior = Prior({}, unet3d.UNet3DConfig(channels=9), 0.5, "gsh4", sigma_skip=0.05)
+    one = jax.tree.map(lambda leaf: leaf[0], sample_params(0, 1, channels=9, bounds="gsh4"))
+
+    def largest(prior: Prior) -> float:
+        field = draw(jax.random.key(0), prior, one, (8, 8, 8), steps=25, skip=12)
+        return float(jnp.linalg.norm(field, axis=-1).max())
+
+    assert not largest(prior) < 1e6
+    # The channel means, restored after the last step, are themselves means of values in the ball.
+    assert largest(prior.replace(radius=1.5)) <= 2 * 1.5

@@ -20,7 +20,7 @@ import safetensors.numpy
 
 from polymicros_jax.data.atomic import replacing
 from polymicros_jax.data.errors import DataError
-from polymicros_jax.diffusion.preconditioning import Denoiser, denoiser, within
+from polymicros_jax.diffusion.preconditioning import Denoiser, Scale, denoiser, within
 from polymicros_jax.models import unet3d
 from polymicros_jax.models.layers import Padding
 from polymicros_jax.types import Params
@@ -55,11 +55,30 @@ class Prior:
     def denoiser(self, padding: Padding = "replicate") -> Denoiser:
         """``denoise(x, sigma)`` for fields ``(nx, ny, nz, H)`` or batches of them; see `preconditioning.denoiser`."""
 
-        def network(x: jax.Array, noise_level: jax.Array) -> jax.Array:
-            return unet3d.apply(self.network, self.params, x, noise_level, padding=padding)
+        return build_denoiser(
+            self.network, self.params, self.sigma_data, sigma_skip=self.sigma_skip, radius=self.radius, padding=padding
+        )
 
-        denoise = denoiser(network, self.sigma_data, self.sigma_skip)
-        return denoise if self.radius is None else within(denoise, self.radius)
+
+def build_denoiser(
+    network: unet3d.UNet3DConfig,
+    params: Params,
+    sigma_data: Scale,
+    *,
+    sigma_skip: float | None,
+    radius: float | None,
+    padding: Padding,
+) -> Denoiser:
+    """The denoiser of a prior from its parts, for programs that local models of several scales share.
+
+    Every draw must go through here: a denoiser without the prior's ``radius`` can run away.
+    """
+
+    def raw(x: jax.Array, noise_level: jax.Array) -> jax.Array:
+        return unet3d.apply(network, params, x, noise_level, padding=padding)
+
+    denoise = denoiser(raw, sigma_data, sigma_skip)
+    return denoise if radius is None else within(denoise, radius)
 
 
 def save_prior(path: str | Path, prior: Prior, card: dict[str, Any], storage: str = "float32") -> tuple[Path, Path]:
