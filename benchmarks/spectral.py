@@ -20,28 +20,28 @@ beside PyMKS; skipped with a message where they are not installed (``pip install
 Times are the best of the repeats, after one call that compiles. Ways that are compared take turns, so that whatever
 else the machine does falls on all of them; the ratio is that of the best times.
 
-Last result: two idle cores, PoreSpy 3.2.0, PyMKS 0.4.1. The aim is met beside NumPy, SciPy as it comes, PoreSpy and
-PyMKS, not beside SciPy on all cores::
+Last result: two cores of a slower machine than results before, PoreSpy 3.2.0, PyMKS 0.4.1. The aim is met beside all of
+them; beside SciPy on all cores closely, 2.0 to 2.4 times in four runs::
 
     fields   mosm [s]  growth  Alg. 1 from parameters [s]  Alg. 1 alone [s]  ratio  ratio to Alg. 1 alone
-    64^3      0.0069       -                      0.0333            0.0261    4.8    3.8
-    128^3      0.0205    0.32                      0.3447            0.3011   16.8   14.7
-    256^3      0.1254    0.67
+    64^3      0.0184       -                      0.0858            0.0682    4.7    3.7
+    128^3      0.0519    0.30                      0.8222            0.7159   15.8   13.8
+    256^3      0.3132    0.66
 
     correlations, 3 x 128^3, 9 pairs      [s]  times ours  largest difference
-    two_point.correlations               0.089         1.0
-    textbook, numpy.fft                  0.371         4.2  1.8e-07
-    textbook, scipy.fft                  0.186         2.1  2.1e-09
-    textbook, scipy.fft, all cores       0.140         1.6  2.1e-09
-    half spectra, scipy, all cores       0.075         0.8  9.3e-10
+    two_point.correlations               0.153         1.0
+    textbook, numpy.fft                  0.801         5.2  1.8e-07
+    textbook, scipy.fft                  0.442         2.9  2.1e-09
+    textbook, scipy.fft, all cores       0.312         2.0  2.1e-09
+    half spectra, scipy, all cores       0.202         1.3  9.3e-10
 
     one channel, 128^3                    [s]  theirs [s]  times ours  largest difference
-    porespy.metrics                      0.050       1.750        34.7  1.9e-06
-    pymks                                0.008       0.092        11.7  2.4e-07
+    porespy.metrics                      0.085       3.169        37.4  1.9e-06
+    pymks                                0.025       0.215         8.5  2.4e-07
 
     loss and gradient of the orthogonal planes, 128^3
-    3 channels: 0.267 s, work space 256 MB
-    9 channels: 1.023 s, work space 767 MB
+    3 channels: 0.581 s, work space 256 MB
+    9 channels: 1.980 s, work space 767 MB
 """
 
 import argparse

@@ -98,7 +98,7 @@ def pair_counts(mask: Bool[ArrayLike, "*n"], periodic: bool = True) -> Int[Array
     [5, 4, 3, 3, 4]
     """
     observed = jnp.asarray(mask)
-    counts = _pair_sums(observed.astype(jnp.result_type(float))[..., None], periodic)[..., 0, 0]
+    counts = _pair_sums(observed.astype(jnp.result_type(float))[..., None], periodic, 1)[..., 0, 0]
     return jnp.round(counts).astype(jnp.int32)
 
 
@@ -208,17 +208,28 @@ def _default_min_pairs(m: Array) -> int:
     return max(1, math.ceil(1e-6 * math.prod(m.shape[:-1])))
 
 
-@partial(jax.jit, static_argnames=("periodic", "min_pairs"))
 def _correlations(m: Array, observed: Array | None, periodic: bool, min_pairs: int) -> Array:
+    # Not one program but several, which an outer `jit` makes one of again. See `_pair_sums`.
     if observed is None:
         if periodic:
-            return _pair_sums(m, periodic) / math.prod(m.shape[:-1])
+            return _pair_sums(m, periodic, math.prod(m.shape[:-1]))
         counts = jnp.asarray(_full_counts(m.shape[:-1]), m.dtype)
     else:
-        # `where` rather than a product: unobserved voxels may hold NaN.
-        m = jnp.where(observed[..., None], m, 0)
-        counts = jnp.round(_pair_sums(observed.astype(m.dtype)[..., None], periodic)[..., 0, 0])
-    means = _pair_sums(m, periodic) / jnp.maximum(counts, 1)[..., None, None]
+        m, counts = _observed_only(m, observed, periodic)
+    return _means(_pair_sums(m, periodic, 1), counts, min_pairs)
+
+
+@partial(jax.jit, static_argnames="periodic")
+def _observed_only(m: Array, observed: Array, periodic: bool) -> tuple[Array, Array]:
+    """The field with zeros where it was not observed, and the pair counts."""
+    counts = jnp.round(_pair_sums(observed.astype(m.dtype)[..., None], periodic, 1)[..., 0, 0])
+    # `where` rather than a product: unobserved voxels may hold NaN.
+    return jnp.where(observed[..., None], m, 0), counts
+
+
+@jax.jit
+def _means(sums: Array, counts: Array, min_pairs: int | Array) -> Array:
+    means = sums / jnp.maximum(counts, 1)[..., None, None]
     return jnp.where((counts >= min_pairs)[..., None, None], means, jnp.nan)
 
 
@@ -233,32 +244,57 @@ def _full_counts(shape: tuple[int, ...]) -> np.ndarray:
     return counts
 
 
-def _pair_sums(m: Float[Array, "*n h"], periodic: bool) -> Float[Array, "*n h h"]:
-    """``sum_s m^b(s) m^g(s + r)`` for all pairs, over the periodic or the zero-padded domain.
+def _pair_sums(m: Float[Array, "*n h"], periodic: bool, divisor: int) -> Float[Array, "*n h h"]:
+    """``sum_s m^b(s) m^g(s + r) / divisor`` for all pairs, over the periodic or the zero-padded domain.
 
-    Only pairs ``b <= g`` are transformed; the others are their mirror images.
+    Only pairs ``b <= g`` are transformed; the others are their mirror images. Each transform is a program of its own:
+    in one program the arrays of all pairs lie in one block, which the operating system hands out page by page at every
+    call, and that takes as long as the transforms. Blocks of one pair are used again.
     """
     spatial, channels = m.shape[:-1], m.shape[-1]
-    axes = tuple(range(len(spatial)))
     lengths = spatial if periodic else tuple(grid.padded_length(n) for n in spatial)
-    pad = [(0, 0)] + [(0, length - n) for n, length in zip(spatial, lengths, strict=True)]
-    spectra = grid.forward(jnp.pad(jnp.moveaxis(m, -1, 0), pad), tuple(a + 1 for a in axes))
+    spectra = [_channel_spectrum(m, channel, lengths) for channel in range(channels)]
+    sums = {
+        (b, g): _pair_sum(spectra[b], spectra[g], divisor, spatial, lengths)
+        for b in range(channels)
+        for g in range(b, channels)
+    }
+    del spectra
+    return _interleaved(
+        [sums[b, g] if b <= g else _mirrored(sums[g, b]) for b in range(channels) for g in range(channels)]
+    )
 
-    def one(pair: tuple[Array, Array]) -> Array:
-        sums = grid.inverse(jnp.conj(spectra[pair[0]]) * spectra[pair[1]], lengths, axes)
-        if not periodic:
-            for axis, n in enumerate(spatial):
-                sums = grid.crop_lags(sums, n, axis)
-        return sums
 
-    first, second = np.triu_indices(channels)
-    upper = jax.lax.map(one, (jnp.asarray(first), jnp.asarray(second)))
-    slot = {pair: i for i, pair in enumerate(zip(first.tolist(), second.tolist(), strict=True))}
+@partial(jax.jit, static_argnums=2)
+def _channel_spectrum(m: Array, channel: int | Array, lengths: tuple[int, ...]) -> Array:
+    """Half spectrum of one channel, padded with zeros to ``lengths``."""
+    values = jax.lax.dynamic_index_in_dim(m, channel, axis=-1, keepdims=False)
+    pad = [(0, length - n) for n, length in zip(values.shape, lengths, strict=True)]
+    return grid.forward(jnp.pad(values, pad), tuple(range(values.ndim)))
 
-    def entry(b: int, g: int) -> Array:
-        return upper[slot[b, g]] if b <= g else grid.negate(upper[slot[g, b]], axes)
 
-    return jnp.stack([jnp.stack([entry(b, g) for g in range(channels)], -1) for b in range(channels)], -2)
+@partial(jax.jit, static_argnums=(3, 4))
+def _pair_sum(
+    first: Array, second: Array, divisor: int | Array, spatial: tuple[int, ...], lengths: tuple[int, ...]
+) -> Array:
+    """One pair of `_pair_sums`."""
+    sums = grid.inverse(jnp.conj(first) * second / divisor, lengths, tuple(range(len(spatial))))
+    for axis, (n, length) in enumerate(zip(spatial, lengths, strict=True)):
+        if n != length:
+            sums = grid.crop_lags(sums, n, axis)
+    return sums
+
+
+@jax.jit
+def _mirrored(sums: Array) -> Array:
+    return grid.negate(sums, tuple(range(sums.ndim)))
+
+
+@jax.jit
+def _interleaved(pairs: list[Array]) -> Array:
+    """Arrays of all pairs, in the order of a matrix, as one with two further axes."""
+    channels = math.isqrt(len(pairs))
+    return jnp.stack(pairs, axis=-1).reshape(*pairs[0].shape, channels, channels)
 
 
 @jax.jit
