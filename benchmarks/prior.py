@@ -57,6 +57,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from polymicros_jax import local_global
 from polymicros_jax.models import convolution, layers, unet3d
+from polymicros_jax.models.averaging import LITTLE
 from polymicros_jax.models.unet3d import UNet3DConfig
 from polymicros_jax.spectral.mosm_design import sample_params
 from polymicros_jax.training.prior import Prior
@@ -215,14 +216,19 @@ class TorchUNet(torch.nn.Module):
             x = convolved(widen.conv, doubled(x), periodic, False) if number else convolved(widen, x, periodic, False)
         x = block(p.head_block, torch.cat([x, stem], dim=-1))
         output = unfolded(dense(p.head.linear, x).float(), config.patch)
+        first, second = torch.triu_indices(config.channels, config.channels, device=x.device)
         for number in range(config.rounds if config.detail else 0):
             q = p.rounds[str(number)]
             x = block(q.block, dense(q.stem.linear, torch.cat([noisy, output], dim=-1))).float()
             output = output + dense(q.correction.linear, x)
             features = dense(q.boundary.linear, torch.cat([x, output], dim=-1))
-            weights = dense(q.mixture.linear, x)
-            mixed = weights[..., :1] * noisy + (1.0 + weights[..., 1:]) * output
-            output = averaged(mixed, features, config.averaging, periodic)
+            share = torch.sigmoid(dense(q.share.linear, x) - LITTLE)
+            gain = dense(q.gain, embedding).exp()[:, None, None, None, :]
+            mixed = share * gain * noisy + (1.0 - share) * output
+            mean = averaged(mixed, features, config.averaging, periodic)
+            pairs = mean[..., first] * (mean / (1.0 + (mean**2).sum(-1, keepdim=True)).sqrt())[..., second]
+            turned = dense(q.orbit.linear, torch.cat([mean, pairs], dim=-1))
+            output = mean + torch.sigmoid(dense(q.strength.linear, x)) * turned
         return output
 
 

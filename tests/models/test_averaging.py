@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from polymicros_jax.models import averaging
+from polymicros_jax.orientation import representation
 
 GRID = (6, 5, 4)
 FIELD = jax.random.normal(jax.random.key(0), (2, *GRID, 3))
@@ -70,3 +72,47 @@ def test_no_wave_grows_even_at_full_conductance() -> None:
     checkerboard = jnp.asarray((-1.0) ** np.sum(np.indices((4, 4, 4)), axis=0))[None, ..., None]
     after = averaging.average_within(checkerboard, jnp.zeros((1, 4, 4, 4, 1)), 1, "periodic")
     np.testing.assert_allclose(after, -5.0 / 7.0 * checkerboard, rtol=1e-6)
+
+
+def test_products_are_all_of_them_over_the_norm() -> None:
+    voxel = np.array([1.0, -2.0, 0.5])
+    pairs = [voxel[i] * voxel[j] for i in range(3) for j in range(i, 3)]
+    expected = np.array(pairs) / np.sqrt(1 + np.sum(voxel**2))
+    np.testing.assert_allclose(averaging.products(jnp.asarray(voxel)), expected, rtol=1e-6)
+
+
+def test_products_tell_where_the_orientations_lie() -> None:
+    # The product (f f)_4 of a cubic f is a multiple of f: one linear map of the products gives every orientation back.
+    quaternions = np.random.default_rng(3).normal(size=(500, 4))
+    quaternions /= np.linalg.norm(quaternions, axis=-1, keepdims=True)
+    f = np.asarray(representation.get("gsh4").encode(jnp.asarray(quaternions, jnp.float32)), np.float64)
+
+    def products(vectors: np.ndarray) -> np.ndarray:
+        return np.asarray(averaging.products(jnp.asarray(vectors)), np.float64)
+
+    seen, held_out = f[:300], f[300:]
+    turn = np.linalg.lstsq(products(seen), seen, rcond=None)[0]
+    np.testing.assert_allclose(products(held_out) @ turn, held_out, atol=1e-4)
+    # Vectors of the same norm that belong to no orientation are turned away.
+    strange = np.random.default_rng(4).normal(size=(200, 9))
+    strange *= np.linalg.norm(f[0]) / np.linalg.norm(strange, axis=-1, keepdims=True)
+    change = products(strange) @ turn - strange
+    assert np.median(np.linalg.norm(change, axis=-1)) > 0.3 * np.linalg.norm(f[0])
+
+
+def test_what_a_round_averages_lies_between_the_noisy_field_and_the_estimate() -> None:
+    rngs = nnx.Rngs(params=jax.random.key(5))
+    layer = averaging.Refinement(3, 4, 3, 8, 2, dtype=jnp.dtype("float32"), rngs=rngs)
+    layer.share.linear.kernel[...] = 5.0 * jax.random.normal(jax.random.key(6), (4, 1))
+    noisy, estimate = FIELD, 2.0 * jax.random.normal(jax.random.key(7), FIELD.shape)
+    out = layer(noisy, estimate, jnp.zeros((FIELD.shape[0], 8)), "replicate")
+    limits = jnp.stack([noisy, estimate])
+    assert float(out.max()) <= float(limits.max()) + 1e-5
+    assert float(out.min()) >= float(limits.min()) - 1e-5
+    # The gain multiplies the noisy field alone: ln 2 doubles it.
+    layer.gain.bias[...] = jnp.log(2.0) * jnp.ones(1)
+    layer.boundary.linear.kernel[...] = jnp.zeros_like(layer.boundary.linear.kernel[...])
+    doubled = layer(noisy, jnp.zeros_like(noisy), jnp.zeros((FIELD.shape[0], 8)), "replicate")
+    layer.gain.bias[...] = jnp.zeros(1)
+    single = layer(noisy, jnp.zeros_like(noisy), jnp.zeros((FIELD.shape[0], 8)), "replicate")
+    np.testing.assert_allclose(doubled, 2.0 * single, atol=1e-5)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from polymicros_jax.models import layers, unet3d
+from polymicros_jax.models import averaging, layers, unet3d
 from polymicros_jax.models.unet3d import UNet3DConfig
 
 TINY = UNet3DConfig(channels=3, width=8, multipliers=(1, 2), heads=2, head_width=4)
@@ -118,12 +118,16 @@ def test_rounds_on_the_full_grid_are_added_to_a_trained_network():
     config, params = unet3d.grow(jax.random.key(3), folded, FINE, detail=4, rounds=1, averaging=2)
     assert config == ROUNDED
     # Stem 2 * 3 * 4 + 4; block: FiLM 32 * 8 + 8, two convolutions 27 * 4 * 4 + 4, two norms 2 * 4; correction
-    # 4 * 3 + 3; boundary (4 + 3) * 12 + 12; mixture 4 * 2 + 2.
-    added = 28 + 264 + 2 * (436 + 8) + 15 + 96 + 10
+    # 4 * 3 + 3; boundary (4 + 3) * 12 + 12; share and strength 4 + 1 each; gain 32 + 1; orbit (3 + 6) * 3 + 3.
+    added = 28 + 264 + 2 * (436 + 8) + 15 + 96 + 2 * 5 + 33 + 30
     assert unet3d.parameter_count(params) - unet3d.parameter_count(FINE) == added
-    # What is averaged is at first the output of the trained network alone, whose sum the averaging keeps.
+    # What is averaged is at first the output of the trained network and a little of the noisy field: averaging keeps
+    # their sum.
     before, after = evaluate(folded, FINE, FIELD, LEVEL), evaluate(config, params, FIELD, LEVEL)
-    np.testing.assert_allclose(jnp.sum(after, (1, 2, 3)), jnp.sum(before, (1, 2, 3)), rtol=1e-4, atol=1e-3)
+    share = jax.nn.sigmoid(-averaging.LITTLE)
+    assert 0.005 < share < 0.01
+    expected = jnp.sum(share * FIELD + (1.0 - share) * before, (1, 2, 3))
+    np.testing.assert_allclose(jnp.sum(after, (1, 2, 3)), expected, rtol=1e-4, atol=1e-3)
     more, further = unet3d.grow(jax.random.key(4), config, params, detail=4, rounds=2, averaging=2)
     assert more == dataclasses.replace(ROUNDED, rounds=2)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, further["rounds"]["0"], params["rounds"]["0"]))
@@ -150,7 +154,7 @@ def test_rounds_follow_shifts_and_have_a_gradient():
         return jnp.sum(jnp.sin(unet3d.apply(ROUNDED, params, FIELD, LEVEL)))
 
     gradient = jax.jit(jax.grad(loss))(params)["rounds"]["0"]
-    for part in ("boundary", "mixture", "correction"):
+    for part in ("boundary", "share", "correction", "strength", "orbit"):
         assert float(jnp.abs(gradient[part]["linear"]["kernel"]).max()) > 0
 
 
