@@ -6,7 +6,8 @@ What:     local models of two measured volumes -> MOSM covariances -> Gaussian r
 Command:  python -m polymicros_jax.main --config=configs/bootstrap_cpu.py
 Cost:     at most 45 minutes on two cores.
 Expect:   every stage runs and reports honestly; models trained for minutes do not beat classical interpolation, and the
-          dataset they draw is blurred. The shipped prior (configs/compact_gsh4.py) is stage 3 with more patience.
+          dataset they draw is blurred. The shipped prior (configs/compact_gsh4.py) is stage 3 with two rounds on
+          the full grid and more patience.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +16,7 @@ from polymicros_jax import config as defaults
 
 
 def get_config() -> ConfigDict:
-    """A chain of nine stages."""
+    """A chain of seven stages."""
     config = defaults.default("bootstrap")
     stages = config.bootstrap
     sources = {"in100": "in100/train", "al1050": "al1050/train"}

@@ -5,7 +5,7 @@ What:     patches of 24^3 of the training parts of Inconel 100 and Al1050 (and A
 Command:  python -m polymicros_jax.main --config=configs/compact_gsh4.py
           To go on from shipped weights: --config.train.initial=rounds_gsh4 and a fresh --workdir. Weights with
           fewer rounds on the full grid (train.network.rounds) gain what they lack.
-Cost:     one to four seconds a step on two cores, as old as they are.
+Cost:     one to four seconds a step on two cores, depending on the processor.
 Expect:   the card beside the weights, polymicros_jax/weights/compact_gsh4.json, has the held-out scores.
 """
 

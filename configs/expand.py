@@ -4,7 +4,9 @@ What:     the middle sections of a measured region of Inconel 100, normal to x, 
 Command:  python -m polymicros_jax.main --config=configs/expand.py
 Cost:     about 10 minutes on two cores.
 Expect:   runs/expand/report.html; per draw geometry.vti and material.yaml (DAMASK), volume.vti (ParaView), volume.npz.
-Own maps: --config.expand.volume.source="" --config.expand.maps.x.source=map_x.ang --config.expand.maps.x.frame=edax ...
+Own maps: --config.expand.volume.source="" --config.expand.maps.z.source=map.ang --config.expand.maps.z.frame=edax
+          A map is read as a section normal to z. Those normal to x and y are first turned into their planes, with their
+          orientations, by `OrientationVolume.rotate_frame` and saved: --config.expand.maps.x.source=map_x.npz ...
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,11 @@
 """A local model at the paper's size, on one measured volume (App. B.2, C).
 
 What:     ROGSH-3 fields of one zero-meaned source, patches of 32^3, 94.6 M parameters, rate 1e-5, batch 16 x 16.
-Command:  python -m polymicros_jax.main --config=configs/local_32.py --config.train.volumes[0].source=al1050/train
+Command:  python -m polymicros_jax.main --config=configs/local_32.py --workdir=runs/local_32_in100 \\
+              --config.train.name=local_in100
+          python -m polymicros_jax.main --config=configs/local_32.py --workdir=runs/local_32_al1050 \\
+              --config.train.name=local_al1050 --config.train.volumes[0].source=al1050/train
+          These are the names under which configs/generate_128.py looks for them.
 Cost:     the paper: 18 hours on an A100 for 200 epochs. Not for a CPU.
 Expect:   not run at full size here; a test builds, shape-evaluates and steps it at a reduced size.
 """

@@ -1,7 +1,7 @@
 """A local model of one measured source, fine-tuned from the compact prior: what local-to-global diffusion draws with.
 
-What:     the compact GSH-4 prior, trained further on patches of one volume. The argument after the colon names the
-          source: in100 or al1050 (the training part of a bundled sample), or the path of a scan.
+What:     the compact prior rounds_gsh4, trained further on patches of one volume. The argument after the colon names
+          the source: in100 or al1050 (the training part of a bundled sample), or the path of a scan.
 Command:  python -m polymicros_jax.main --config=configs/local_measured.py:in100 --workdir=runs/local_in100
           python -m polymicros_jax.main --config=configs/local_measured.py:al1050 --workdir=runs/local_al1050
           python -m polymicros_jax.main --config=configs/local_measured.py:my_sections --workdir=runs/local_mine \\

@@ -2,8 +2,8 @@
 
 What:     the compact network on patches of one simulated volume: 64^3 voxels, 250 grains, threshold dynamics.
 Command:  python -m polymicros_jax.main --config=configs/local_simulated.py
-          Other grains: --config.train.volumes="({...},)" in a config of one's own; the source is a line of text, e.g.
-          simulated/grain_growth?side=64&grains=250&aspect=1,1,1.5&seed=3
+          Other grains, longer along z for one:
+          --config.train.volumes[0].source='simulated/grain_growth?side=64&grains=250&aspect=1,1,1.5&seed=3'
 Cost:     a few minutes for the simulation, then about 1 s a step on two idle cores.
 Expect:   runs/local_simulated/local_simulated.safetensors; its card, and the card of any dataset made with it, name the
           source and so say that it is simulated.

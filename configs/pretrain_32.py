@@ -12,7 +12,7 @@ from polymicros_jax import config as defaults
 
 
 def get_config() -> ConfigDict:
-    """The paper's hyper-parameters, bfloat16 compute and rematerialisation aside."""
+    """The paper's hyper-parameters, computed in bfloat16."""
     config = defaults.default("train")
     config.representation = "rogsh3"
     train = config.train

@@ -48,7 +48,7 @@ pieces() {{
 if [ -f state/{name}.json ] && [ ! -d {name} ]; then pieces join state/{name}.json .; fi
 mkdir -p results/weights
 status=0
-timeout --signal=INT {seconds} python3 -m polymicros_jax.main --config={config} --workdir="$here/{name}" {flags} \\
+timeout --signal=INT {seconds} python3 -m polymicros_jax.main --config={config} --workdir="$here"/{name} {flags} \\
   || status=$?
 # Ended by itself or by the clock: both leave a checkpoint.
 [ "$status" -eq 0 ] || [ "$status" -eq 124 ] || exit "$status"

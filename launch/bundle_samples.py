@@ -3,8 +3,10 @@
 Usage:
     python launch/bundle_samples.py DATA_FOLDER
 
-DATA_FOLDER holds `exp3d_in100_crop`, `exp3d_al1050_labdct` and `exp3d_in100_raw_slices_1to5`, each with the files named
-in docs/data_card.md.
+DATA_FOLDER holds `exp3d_in100_crop` with `FeatureIds.raw` and `grain_orientations.csv` (columns FeatureId, assigned,
+phi1_rad, Phi_rad, phi2_rad), `exp3d_al1050_labdct` with `lab_dct_Al1050.h5`, and `exp3d_in100_raw_slices_1to5` with
+`Slice_1.ang` to `Slice_5.ang`. All are published (docs/data_card.md) but for the table of orientations, which holds the
+result of a matching that is not part of this repository.
 """
 
 import argparse
@@ -53,13 +55,10 @@ def in100(folder: Path) -> None:
             "licence": "BSD-3-Clause, Copyright (c) 2021 BlueQuartz Software, LLC",
             "citation": IN100_CITATION,
             "conversions": "first 68 sections of X 41-140, Y 41-140, Z 0-99; one orientation per grain, derived by "
-            "matching grains "
-            "to the 5414 features of FindConnectedFeatures_Input.dream3d through IPF colours; grains without a match "
-            "are masked; "
-            "transposed from z, y, x to x, y, z",
+            "matching grains to the 5414 features of FindConnectedFeatures_Input.dream3d through IPF colours; grains "
+            "without a match are masked; transposed from z, y, x to x, y, z",
             "convention": "positions and orientations share one frame: 76 % of the flat twin boundaries lie within 10 "
-            "degrees "
-            "of a shared {111} plane, at most 10 % in any of the 23 other axis frames",
+            "degrees of a shared {111} plane, at most 10 % in any of the 23 other axis frames",
             "limits": "no orientation spread inside a grain",
             "phases": ["Nickel"],
         },
@@ -93,11 +92,9 @@ def al1050(folder: Path) -> None:
             "licence": "MIT, Copyright (c) 2024 Axel Henningsson",
             "citation": "A. Henningsson, crispy, https://github.com/AxelHenningsson/crispy",
             "conversions": "Rodrigues vector r of a grain taken as the quaternion (1, -r) / |(1, r)|, sample to "
-            "crystal; "
-            "transposed from z, y, x to x, y, z",
+            "crystal; transposed from z, y, x to x, y, z",
             "convention": "the source states neither the sign nor active or passive; the sign used here is the one "
-            "that agrees with the "
-            "file's own IPF001 colours; not verified against an independent map",
+            "that agrees with the file's own IPF001 colours; not verified against an independent map",
             "limits": "no orientation spread inside a grain",
             "phases": ["Aluminum"],
         },
@@ -124,8 +121,7 @@ def in100_raw_slices(folder: Path) -> None:
             "material": "Inconel 100, nickel superalloy",
             "method": "FIB-SEM serial-section EBSD; measured, first 5 of 117 sections, neither aligned nor cleaned",
             "source": "https://github.com/BlueQuartzSoftware/NXWorkshop, PythonTutorial/Data/Small_IN100/Slice_1.ang "
-            "to Slice_5.ang, "
-            "commit 0089a5ae52ab26acf9ed0b9d49b3f548148f2367",
+            "to Slice_5.ang, commit 0089a5ae52ab26acf9ed0b9d49b3f548148f2367",
             "licence": "BSD-3-Clause, Copyright (c) 2024 BlueQuartz Software",
             "citation": IN100_CITATION,
             "conversions": "voxels of confidence index -1 are unobserved; Euler angles as written, in the file's own "

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=shipped())
     parser.add_argument("--no-sheets", action="store_true")
     arguments = parser.parse_args()
-    for name in arguments.names or shipped():
+    for name in arguments.names:
         write(name, sheets=not arguments.no_sheets)
 
 

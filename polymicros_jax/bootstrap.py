@@ -15,7 +15,7 @@ def run(stages: dict[str, Config], workdir: Path, run_task: Callable[[Config, Pa
     for number, (name, stage) in enumerate(stages.items(), start=1):
         print(f"== {name} ({stage.task}), {number} of {len(stages)}", flush=True)
         results = run_task(stage, workdir / name)
-        made = ", ".join(str(path.relative_to(workdir)) for path in results.files)
+        made = ", ".join(results.to_json(workdir)["files"])
         sections.append(Section(f"{name}: {stage.task}", f"{results.summary}\n\nFiles: {made}"))
         summaries.append(f"== {name} ({stage.task})\n{results.summary}")
         files += list(results.files)

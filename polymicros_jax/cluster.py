@@ -70,18 +70,17 @@ def generate_on_cluster(
         ranges = [range(first, min(first + block, store.samples)) for first in range(0, store.samples, block)]
         waiting = {task.remote(str(store.directory.absolute()), each, shared): each for each in ranges}
         parts: list[Summary] = []
-        progress = Progress("generate", store.samples, start=0)
-        while waiting:
-            (ready, *_), _ = ray.wait(list(waiting))
-            indices = waiting.pop(ready)
-            try:
-                parts.append(ray.get(ready))
-            except ray.exceptions.RayError as error:
-                for each in waiting:
-                    ray.cancel(each)
-                raise RuntimeError(f"samples {indices.start} to {indices.stop - 1}: {error}") from error
-            progress.update(sum(part.samples for part in parts), rejected=str(sum(part.rejected for part in parts)))
-        progress.close()
+        with Progress("generate", store.samples) as progress:
+            while waiting:
+                (ready, *_), _ = ray.wait(list(waiting))
+                indices = waiting.pop(ready)
+                try:
+                    parts.append(ray.get(ready))
+                except ray.exceptions.RayError as error:
+                    for each in waiting:
+                        ray.cancel(each)
+                    raise RuntimeError(f"samples {indices.start} to {indices.stop - 1}: {error}") from error
+                progress.update(sum(part.samples for part in parts), rejected=str(sum(part.rejected for part in parts)))
     finally:
         if started:
             ray.shutdown()
@@ -100,9 +99,7 @@ def generate_on_cluster(
 def run(settings: Mapping[str, Any], cluster: Mapping[str, Any]) -> Results:
     """The generate task on a cluster."""
     alone = {key: value for key, value in settings.items() if key not in ("worker", "workers")}
-    summary = generate_on_cluster(**alone, **cluster)
-    files = [summary.directory / name for name in ("README.md", "dataset.json", "throughput.json")]
-    return Results(summary.table(), files)
+    return generate_on_cluster(**alone, **cluster).results()
 
 
 def _make(directory: str, indices: range, arguments: dict[str, Any]) -> Summary:

@@ -4,6 +4,7 @@ A config file starts from ``config.default(task)`` and changes what it must. Con
 exist is an error, in a file as on the command line. `experiment` turns them into objects.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -294,3 +295,42 @@ def default(task: str) -> ConfigDict:
     if task != "bootstrap":
         config.lock()
     return config
+
+
+_STEP = re.compile(r"""\[(-?\d+)\]|\[["']([^"']*)["']\]|([^.\[\]]+)""")
+"""One step of a path: ``[0]``, ``["name"]`` or ``name``."""
+
+
+def wrong_key(config: ConfigDict, path: str) -> str | None:
+    """Why a path leads to no value of a config, in one line; None where it leads to one.
+
+    >>> config = default("evaluate")
+    >>> config.evaluate.volumes = (volume("in100"),)
+    >>> wrong_key(config, "evaluate.volumes[0].every") is None
+    True
+    >>> wrong_key(config, "evaluate.volumes[1].every")
+    'config.evaluate.volumes has no [1], accepted are [0] to [0]'
+    >>> wrong_key(config, "evaluate.volumes.every")
+    "config.evaluate.volumes has no key 'every', accepted is a number in brackets"
+    >>> wrong_key(config, "evaluate.axis[0].name")
+    "config.evaluate.axis is 'z' and has no parts"
+    """
+    value: Any = config
+    name = "config"
+    for number, quoted, word in _STEP.findall(path):
+        key = quoted or word
+        if isinstance(value, ConfigDict):
+            if number or key not in value:
+                accepted = ", ".join(value) or "none"
+                return f"{name} has no {f'[{number}]' if number else f'key {key!r}'}, accepted are {accepted}"
+            value, name = value[key], f"{name}.{key}"
+        elif isinstance(value, tuple | list):
+            if not number:
+                return f"{name} has no key {key!r}, accepted is a number in brackets"
+            if not -len(value) <= int(number) < len(value):
+                accepted = f"accepted are [0] to [{len(value) - 1}]" if value else "it is empty"
+                return f"{name} has no [{number}], {accepted}"
+            value, name = value[int(number)], f"{name}[{number}]"
+        else:
+            return f"{name} is {value!r} and has no parts"
+    return None

@@ -8,7 +8,7 @@ from polymicros_jax import experiment
 from polymicros_jax.data import export
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import grains
-from polymicros_jax.results import Results
+from polymicros_jax.results import Results, table
 
 
 def run(objects: experiment.Conversion, workdir: Path) -> Results:
@@ -18,7 +18,14 @@ def run(objects: experiment.Conversion, workdir: Path) -> Results:
     if objects.damask:
         labels = _grains(volume, objects.grain_angle) if objects.grain_angle else None
         files += export.write_damask(volume, workdir / objects.damask, grains=labels)
-    return Results(f"{objects.title}: {volume.shape} voxels, {100 * volume.mask.mean():.1f} % observed", files)
+    row = [
+        " x ".join(map(str, volume.shape)),
+        " x ".join(f"{edge:g}" for edge in volume.spacing),
+        ", ".join(dict.fromkeys(volume.phase_groups)),
+        f"{100 * volume.mask.mean():.1f}",
+    ]
+    head = ("volume", "voxels", "their edges (µm)", "symmetry", "observed (%)")
+    return Results(table(head, {objects.title: row}), files)
 
 
 def _grains(volume: OrientationVolume, angle: float) -> np.ndarray:

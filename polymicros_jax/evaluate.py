@@ -205,7 +205,7 @@ class Case:
 def score(
     reference: OrientationVolume, known: Bool[np.ndarray, "nx ny nz"], filled: Mapping[str, Filled]
 ) -> dict[str, dict[str, Any]]:
-    """Errors on the missing voxels that the reference knows, one row per method; see `metrics`."""
+    """Errors on the missing voxels that the reference knows, one row per method; see `orientation.metrics`."""
     rows: dict[str, dict[str, Any]] = {}
     labels = grains.segment(reference.quaternions, group=reference.group, mask=reference.mask)
     missing = ~known & reference.mask
@@ -275,22 +275,22 @@ def run(objects: experiment.Evaluation, workdir: Path) -> Results:
             progress.update(len(cases), last=title)
     for case in cases:
         rows = tables[case.title]
-        entry = _models([each for each in cases if each.mask == case.mask and each.source != case.source])
+        entry = _fitted([each for each in cases if each.mask == case.mask and each.source != case.source])
         kept = objects.calibration
         if entry is None and kept is not None and not any(each.startswith(case.source) for each in kept.fitted_on):
             entry = kept.nearest(case.found.gap)
         if entry is not None:
             rows |= score(case.reference, case.known, fuse_both(case.found, case.terms, case.known, entry))
-        print(text_table(case.title, rows), flush=True)
     files = [write_json(workdir / "metrics.json", tables)]
     files.append(_write_calibration(workdir, objects, cases))
-    files = [*_write_report(objects, workdir, tables), *files]
+    files = [*_write_report(workdir, objects, tables), *files]
     return Results("\n\n".join(text_table(*item) for item in tables.items()), files)
 
 
 def _case(
     objects: experiment.Evaluation, stem: Path, title: str, name: str, mask: str, known: np.ndarray
 ) -> tuple[Case, dict[str, dict[str, Any]]]:
+    """One case from its record where it is done, else drawn and kept; with its table but for the fused methods."""
     reference, kind, source = objects.volumes[name], objects.kind, objects.sources[name]
     record, arrays = stem.with_suffix(".json"), stem.with_suffix(".npz")
     if record.exists():
@@ -314,16 +314,17 @@ def _case(
     return Case(title, source, mask, reference, known, found, terms), rows
 
 
-def _models(others: list[Case]) -> Entry | None:
-    if not others:
+def _fitted(cases: list[Case]) -> Entry | None:
+    """Models of the candidate grains, fitted on these cases together; None without any."""
+    if not cases:
         return None
-    gap = float(np.mean([case.found.gap for case in others]))
-    return Entry(gap, calibrate(others, with_prior=True), calibrate(others, with_prior=False))
+    gap = float(np.mean([case.found.gap for case in cases]))
+    return Entry(gap, calibrate(cases, with_prior=True), calibrate(cases, with_prior=False))
 
 
 def _write_calibration(workdir: Path, objects: experiment.Evaluation, cases: list[Case]) -> Path:
     """Fits on all volumes together, to be kept beside the prior: for volumes that are none of these."""
-    entries = [_models([each for each in cases if each.mask == mask]) for mask in {case.mask: None for case in cases}]
+    entries = [_fitted([each for each in cases if each.mask == mask]) for mask in {case.mask: None for case in cases}]
     settings = next(iter(objects.settings.values()))
     fitted_on = tuple(case.title for case in cases)
     calibration = Calibration(tuple(entry for entry in entries if entry is not None), fitted_on, settings)
@@ -352,7 +353,7 @@ CONTESTED = (
 
 
 def _write_report(
-    objects: experiment.Evaluation, workdir: Path, tables: dict[str, dict[str, dict[str, Any]]]
+    workdir: Path, objects: experiment.Evaluation, tables: dict[str, dict[str, dict[str, Any]]]
 ) -> list[Path]:
     mean = {
         title: {name: row["mean_disorientation_deg"] for name, row in rows.items()} for title, rows in tables.items()
@@ -378,6 +379,8 @@ def _write_report(
         title="Reconstruction of measured volumes",
         summary=f"Errors on missing voxels only. Prior: {objects.prior_name}.",
         sections=sections,
+        provenance=json.loads((workdir / "environment.json").read_text()),
+        config=(workdir / "config.json").read_text(),
     )
     return [page, *files]
 

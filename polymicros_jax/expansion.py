@@ -27,8 +27,7 @@ MINIMUM_GRAIN = 8
 """Voxels below which a segment is noise, not a grain."""
 
 FAR = 0.15
-"""Distance to the manifold, in units of its norm, beyond which a voxel counts as blurred, not as a
-crystal."""
+"""Distance to the manifold, in units of its norm, beyond which a voxel counts as blurred, not as a crystal."""
 
 COLUMNS = (
     Column("largest_plane_error", "largest error on matched planes", digits=7),
@@ -49,7 +48,7 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
     }
     with Progress("draws", objects.settings["draws"]) as progress:
         fields = expand(key, objects.prior, channels, objects.shape, progress=progress.update, **objects.settings)
-    target_key, _ = jax.random.split(key)
+    target_key, _ = jax.random.split(key)  # as `reconstruct.expand` splits it: these are the targets it matched
     targets = slice_targets(target_key, channels, objects.shape)
     first = next(iter(maps.values()))
     volumes, rows, files = {}, {}, []
@@ -59,7 +58,7 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
             quaternions=np.asarray(q),
             phase=np.ones(objects.shape, np.int32),
             mask=np.ones(objects.shape, bool),
-            spacing=first.spacing,
+            spacing=objects.spacing,
             symmetry=kind.group,
             frame=first.frame,
             provenance={"expanded from": {axis: dict(each.provenance) for axis, each in maps.items()}},
@@ -70,7 +69,7 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         rows[name] = {
             "largest_plane_error": _largest_plane_error(field, targets.planes),
             **_structure(volume, periodic=True),
-            "far_share": float(np.mean(np.asarray(distance) > FAR * 3 * objects.prior.sigma_data)),
+            "far_share": float(np.mean(np.asarray(distance) > FAR * kind.sigma_data * kind.channels**0.5)),
         }
         if objects.reference is not None:
             reference = repair.fill(objects.reference)

@@ -10,12 +10,11 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -25,11 +24,11 @@ from polymicros_jax.data.feasibility import Limits, check
 from polymicros_jax.data.sampling_plan import Plan, ingredients, share
 from polymicros_jax.data.throughput import write_timing
 from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn
-from polymicros_jax.local_global import compiled_lgd
+from polymicros_jax.local_global import draw
 from polymicros_jax.models import unet3d
 from polymicros_jax.orientation import representation
 from polymicros_jax.results import Results
-from polymicros_jax.spectral.mosm import PRESETS, Bounds, MosmParams, design
+from polymicros_jax.spectral.mosm import PRESETS, Bounds, design
 from polymicros_jax.training.prior import Prior
 from polymicros_jax.training.progress import Progress
 from polymicros_jax.types import ArrayLike, Key, Params
@@ -84,6 +83,11 @@ class Summary:
             ("dataset", str(self.directory)),
         ]
         return "\n".join(f"{name:<18} {value}" for name, value in rows)
+
+    def results(self) -> Results:
+        """What the generate task hands back: the table, and the files about the whole dataset."""
+        files = ("README.md", "dataset.json", "throughput.json")
+        return Results(self.table(), [self.directory / name for name in files])
 
 
 def generate(
@@ -179,57 +183,51 @@ def generate(
     done, refused = set(stores.completed(store, mine)), set(stores.refused(store, mine))
     found, made, rejected, in_a_row = len(done), 0, 0, 0
     times: list[float] = []
-    progress = Progress("generate", len(mine), start=len(done | refused))
     began = time.perf_counter()
-    for index in mine:
-        if index in done or index in refused:
-            continue
-        started = time.perf_counter()
-        parts = ingredients(plan, index)
-        local = locals_[parts.model]
-        mosm = jax.tree.map(lambda leaf, row=parts.covariance: leaf[row], parameters)
-        failures: list[dict[str, Any]] = []
-        for attempt in range(attempts):
-            key = sample_key(parts.seed, attempt)
-            field = _volume(key, local, mosm, shape, steps, skip, churn)
-            if not np.isfinite(field).all():
-                raise FloatingPointError(
-                    f"sample {index}: the draw is not finite (seed {seed}, attempt {attempt}, covariance "
-                    f"{parts.covariance}, local model {local.name!r})"
-                )
-            checks, rejection = check(field, name, limits)
-            if rejection is None:
-                break
-            failures.append({"attempt": attempt, **rejection._asdict(), "checks": checks})
-        record = {
-            "seed": seed,
-            "covariance": parts.covariance,
-            "local_model": local.name,
-            "repeat": parts.repeat,
-            "rejected": failures,
-            "mosm": {part.name: _listed(getattr(mosm, part.name)) for part in dataclasses.fields(mosm)},
-            "made_with": _versions(),
-        }
-        rejected += len(failures)
-        if len(failures) == attempts:
-            stores.write_refusal(store, index, record)
-            refused.add(index)
-            in_a_row += 1
-            if in_a_row == MOST_REFUSALS_IN_A_ROW:
-                raise RuntimeError(
-                    f"{in_a_row} samples in a row refused after {attempts} attempts each, the last, {index}, because: "
-                    f"{failures[-1]['reason']}; {store.refusal(index)} has the numbers"
-                )
-        else:
-            statistics = {"mean": _listed(field.mean((0, 1, 2))), "std": _listed(field.std((0, 1, 2)))}
-            stores.write_sample(
-                store, index, field, {**record, "attempt": len(failures), "checks": checks, "channels": statistics}
+    with Progress("generate", len(mine), start=len(done | refused)) as progress:
+        for index in mine:
+            if index in done or index in refused:
+                continue
+            started = time.perf_counter()
+            parts = ingredients(plan, index)
+            local = locals_[parts.model]
+            mosm = jax.tree.map(lambda leaf, row=parts.covariance: leaf[row], parameters)
+            keys = (sample_key(parts.seed, attempt) for attempt in range(attempts))
+            about = (
+                draw(key, local.prior, mosm, shape, mean=local.mean, steps=steps, skip=skip, churn=churn)
+                for key in keys
             )
-            made += 1
-            in_a_row = 0
-        times.append(time.perf_counter() - started)
-        progress.update(found + made + len(refused), rejected=str(rejected))
-    progress.close()
+            draws = (np.asarray(field) + local.origin for field in about)
+            described = f"sample {index} (seed {seed}, covariance {parts.covariance}, local model {local.name!r})"
+            field, checks, failures = _first_feasible(draws, name, limits, described)
+            record = {
+                "seed": seed,
+                "covariance": parts.covariance,
+                "local_model": local.name,
+                "repeat": parts.repeat,
+                "rejected": failures,
+                "mosm": {part.name: _listed(getattr(mosm, part.name)) for part in dataclasses.fields(mosm)},
+                "made_with": _versions(),
+            }
+            rejected += len(failures)
+            if len(failures) == attempts:
+                stores.write_refusal(store, index, record)
+                refused.add(index)
+                in_a_row += 1
+                if in_a_row == MOST_REFUSALS_IN_A_ROW:
+                    raise RuntimeError(
+                        f"{in_a_row} samples in a row refused after {attempts} attempts each, the last, {index}, "
+                        f"because: {failures[-1]['reason']}; {store.refusal(index)} has the numbers"
+                    )
+            else:
+                statistics = {"mean": _listed(field.mean((0, 1, 2))), "std": _listed(field.std((0, 1, 2)))}
+                stores.write_sample(
+                    store, index, field, {**record, "attempt": len(failures), "checks": checks, "channels": statistics}
+                )
+                made += 1
+                in_a_row = 0
+            times.append(time.perf_counter() - started)
+            progress.update(found + made + len(refused), rejected=str(rejected))
     seconds = time.perf_counter() - began
     write_timing(store, times, jax.devices()[0].device_kind)
     if card:
@@ -239,9 +237,25 @@ def generate(
 
 def run(settings: Mapping[str, Any]) -> Results:
     """The generate task: makes this worker's share of the dataset."""
-    summary = generate(**settings)
-    files = ("README.md", "dataset.json", "throughput.json")
-    return Results(summary.table(), [summary.directory / name for name in files])
+    return generate(**settings).results()
+
+
+def _first_feasible(
+    draws: Iterable[np.ndarray], name: str, limits: Limits, described: str
+) -> tuple[np.ndarray, dict[str, float | int], list[dict[str, Any]]]:
+    """The first draw that passes the checks, what they found in it, and what they found in those before.
+
+    Where none passes, all of them are among the latter, and the first two are the last draw and its checks.
+    """
+    failures: list[dict[str, Any]] = []
+    for attempt, field in enumerate(draws):
+        if not np.isfinite(field).all():
+            raise FloatingPointError(f"{described}: the draw of attempt {attempt} is not finite")
+        checks, rejection = check(field, name, limits)
+        if rejection is None:
+            break
+        failures.append({"attempt": attempt, **rejection._asdict(), "checks": checks})
+    return field, checks, failures
 
 
 def _mine(samples: int, worker: int, workers: int, indices: range | None) -> range:
@@ -293,22 +307,6 @@ def _local_models(
         }
         models.append(_LocalModel(name, prior, origin, mean - origin, account))
     return models
-
-
-def _volume(
-    key: Key,
-    local: _LocalModel,
-    mosm: MosmParams,
-    shape: tuple[int, int, int],
-    steps: int,
-    skip: int,
-    churn: Churn | None,
-) -> np.ndarray:
-    prior = local.prior
-    sigma_data, mean = jnp.asarray(prior.sigma_data, jnp.float32), jnp.asarray(local.mean)
-    weights = prior.network, prior.params, sigma_data
-    field = compiled_lgd(key, *weights, mosm, mean, shape, steps, skip, churn, prior.sigma_skip, prior.radius)
-    return np.asarray(field) + local.origin
 
 
 def _one_representation(

@@ -30,7 +30,8 @@ def draw(
     """One periodic volume with the two-point statistics of ``params`` and the local structure of ``prior`` (Alg. 3).
 
     A Gaussian field of the covariances is noised to the level of step ``skip`` and denoised from there by the local
-    prior under periodic padding; the channel means are restored after each step. Pure; jits and maps over keys.
+    prior under periodic padding; the channel means are restored after each step. Pure; jits and maps over keys. Local
+    models of one architecture share one compiled program: weights and ``sigma_data`` are arguments of it.
 
     Args:
       key: PRNG key; the draw is a function of it and the other arguments.
@@ -45,17 +46,31 @@ def draw(
     """
     target = jnp.zeros(prior.network.channels) if mean is None else jnp.asarray(mean)
     sigma_data = jnp.asarray(prior.sigma_data, jnp.float32)
-    limits = prior.sigma_skip, prior.radius
-    return _lgd(key, prior.network, prior.params, sigma_data, params, target, shape, steps, skip, churn, *limits)
+    return compiled_lgd(
+        key,
+        prior.params,
+        sigma_data,
+        params,
+        target,
+        network=prior.network,
+        shape=shape,
+        steps=steps,
+        skip=skip,
+        churn=churn,
+        sigma_skip=prior.sigma_skip,
+        radius=prior.radius,
+    )
 
 
-def _lgd(
+@partial(jax.jit, static_argnames=("network", "shape", "steps", "skip", "churn", "sigma_skip", "radius"))
+def compiled_lgd(
     key: Key,
-    network: unet3d.UNet3DConfig,
     weights: Params,
     sigma_data: Float[Array, ""],
     params: MosmParams,
     mean: Float[Array, " h"],
+    *,
+    network: unet3d.UNet3DConfig,
     shape: tuple[int, int, int],
     steps: int,
     skip: int,
@@ -63,21 +78,9 @@ def _lgd(
     sigma_skip: float | None,
     radius: float | None,
 ) -> Float[Array, "nx ny nz h"]:
+    """`draw` of one architecture."""
     field_key, diffusion_key = jax.random.split(key)
     start = sample_mosm(field_key, params, shape, mean=mean)
-
     denoise = build_denoiser(network, weights, sigma_data, sigma_skip=sigma_skip, radius=radius, padding="periodic")
     means = ChannelMeans(mean)
-    return sample(
-        diffusion_key,
-        denoise,
-        start,
-        karras(steps),
-        skip=skip,
-        condition=means,
-        churn=churn,
-    )
-
-
-compiled_lgd = partial(jax.jit, static_argnums=(1, 6, 7, 8, 9, 10, 11))(_lgd)
-"""`draw` with weights and ``sigma_data`` as arguments, so that all local models of one architecture share a trace."""
+    return sample(diffusion_key, denoise, start, karras(steps), skip=skip, condition=means, churn=churn)

@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 
 from polymicros_jax import experiment
 from polymicros_jax.data import structure
-from polymicros_jax.diffusion.sampler import EDM_CHURN
 from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.generation import BOUNDS
-from polymicros_jax.local_global import compiled_lgd
+from polymicros_jax.local_global import draw
 from polymicros_jax.orientation import ipf
+from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.spectral import two_point
 from polymicros_jax.spectral.mosm import MosmParams, covariance, sample_params
@@ -64,7 +64,7 @@ Distributions = dict[str, np.ndarray]
 
 def run(objects: experiment.Realism, workdir: Path) -> Results:
     """Draws, measures and writes ``metrics.json`` and ``report.html``."""
-    kind, norm = objects.kind, objects.kind.sigma_data * objects.kind.channels**0.5
+    kind = objects.kind
     source = np.asarray(kind.encode(objects.source.quaternions))
     found = {SOURCE: _measured(objects.source.quaternions, source, objects)}
     half = objects.source.shape[0] // 2
@@ -79,12 +79,12 @@ def run(objects: experiment.Realism, workdir: Path) -> Results:
     by_skip, pictures = {}, {}
     cases = _cases(objects)
     starts = [case.start for case in cases]
-    found[FIELD], rows[FIELD] = _assessed(starts, objects, norm, found[SOURCE])
+    found[FIELD], rows[FIELD] = _assessed(starts, objects, found[SOURCE])
     skips = sorted({*objects.skips, objects.skip})
     drawn = _drawn(objects, cases, skips)
     for skip, fields in drawn.items():
         name = f"draws, skip {skip}"
-        distributions, row = _assessed(fields, objects, norm, found[SOURCE])
+        distributions, row = _assessed(fields, objects, found[SOURCE])
         errors = [_adherence(objects, case, field) for case, field in zip(cases, fields, strict=True)]
         sharp = row["sharpness_median"]
         by_skip[skip] = {
@@ -171,24 +171,10 @@ def _drawn(objects: experiment.Realism, cases: list[_Case], skips: list[int]) ->
 
 
 def _draw(objects: experiment.Realism, case: _Case, skip: int) -> np.ndarray:
-    prior = objects.prior
-    field = compiled_lgd(
-        case.key,
-        prior.network,
-        prior.params,
-        jnp.asarray(prior.sigma_data, jnp.float32),
-        case.params,
-        jnp.zeros(objects.kind.channels),
-        objects.shape,
-        objects.steps,
-        skip,
-        EDM_CHURN,
-        prior.sigma_skip,
-        prior.radius,
-    )
+    field = np.asarray(draw(case.key, objects.prior, case.params, objects.shape, steps=objects.steps, skip=skip))
     if not np.isfinite(field).all():
         raise FloatingPointError(f"realism: a draw at skip {skip} is not finite (seed {objects.seed})")
-    return np.asarray(field)
+    return field
 
 
 def _adherence(objects: experiment.Realism, case: _Case, field: np.ndarray) -> dict[str, float]:
@@ -204,19 +190,24 @@ def _adherence(objects: experiment.Realism, case: _Case, field: np.ndarray) -> d
     }
 
 
+def _norm(kind: Representation) -> float:
+    """Root mean square length of the channels of a crystal."""
+    return kind.sigma_data * kind.channels**0.5
+
+
 def _measured(q: np.ndarray, field: np.ndarray, objects: experiment.Realism, periodic: bool = False) -> Distributions:
-    norm = objects.kind.sigma_data * objects.kind.channels**0.5
-    return structure.distributions(q, field, norm, group=objects.kind.group, periodic=periodic)
+    kind = objects.kind
+    return structure.distributions(q, field, _norm(kind), group=kind.group, periodic=periodic)
 
 
 def _assessed(
-    fields: list[np.ndarray], objects: experiment.Realism, norm: float, source: Distributions
+    fields: list[np.ndarray], objects: experiment.Realism, source: Distributions
 ) -> tuple[Distributions, dict[str, Any]]:
     """Distributions over several volumes together, and their row of the table."""
     decoded = [objects.kind.decode(field) for field in fields]
     parts = [_measured(np.asarray(q), field, objects, True) for (q, _), field in zip(decoded, fields, strict=True)]
     together = {name: np.concatenate([part[name] for part in parts]) for name in LABELS}
-    distance = float(np.mean([np.asarray(each).mean() for _, each in decoded])) / norm
+    distance = float(np.mean([np.asarray(each).mean() for _, each in decoded])) / _norm(objects.kind)
     return together, {**structure.compare(together, source), "distance": distance}
 
 

@@ -1,6 +1,7 @@
 """Command line: ``python -m polymicros_jax.main --config=configs/NAME.py [--workdir=DIR] [--config.key=value]``."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -8,15 +9,14 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from polymicros_jax import dry_run, tasks, usage
-from polymicros_jax.config import ConfigError
-from polymicros_jax.data.errors import DataError
+from polymicros_jax.config import wrong_key
 from polymicros_jax.training import distributed
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to run: a file of configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder to write into. Default: runs/NAME.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the config, parameters, memory and expected time, and stop.")
 
-_HELP = ("-h", "-help", "--help", "--helpshort")
+_SLIPS = (flags.Error, AttributeError, LookupError, OSError, TypeError, ValueError)  # what parsing raises
 
 
 def main(argv: list[str]) -> int:
@@ -35,19 +35,17 @@ def main(argv: list[str]) -> int:
         if config.task == "train":
             distributed.join(distributed.requested(os.environ))
         results = tasks.run(config, folder.absolute())
-    except (ConfigError, DataError, FloatingPointError, OSError, ValueError) as error:
+    except (FloatingPointError, ImportError, OSError, RuntimeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if distributed.is_writer():
-        print(results.summary)
-        for path in results.files:
-            print(f"wrote {path}")
+        print("\n".join([results.summary, *(f"wrote {path}" for path in results.files)]))
     return 0
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Flags as absl reads them, but for the two calls of people who do not know them yet."""
-    if any(argument in _HELP for argument in argv[1:]):
+    """Flags as absl reads them; for people who do not know them yet there is help, and one line for every slip."""
+    if {"-h", "-help", "--help", "--helpshort"}.intersection(argv[1:]):
         print(usage.text())
         sys.exit(0)
     named = {argument.lstrip("-").split("=")[0] for argument in argv[1:]}
@@ -55,12 +53,22 @@ def _parse(argv: list[str]) -> list[str]:
         print(f"error: --config is missing\n\n{usage.text()}", file=sys.stderr)
         sys.exit(2)
     try:
-        return app.parse_flags_with_usage(argv)
-    except AttributeError as error:  # ml_collections wraps the KeyError of a key that the config does not have
-        cause = error.args[0]
-        message = cause.args[0] if isinstance(cause, KeyError) else cause
-        print(f"error: config has no key {message}; --dry_run prints those there are", file=sys.stderr)
+        return flags.FLAGS(argv)
+    except _SLIPS as error:
+        print(f"error: {error if isinstance(error, OSError) else _wrong_key(argv) or error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _wrong_key(argv: list[str]) -> str | None:
+    """What is wrong with the first ``--config.KEY`` that the file's config does not have."""
+    keys = [re.match(r"--?(?:no)?config\.([^=]+)", argument) for argument in argv]
+    plain, values = [each for each, key in zip(argv, keys, strict=True) if not key], flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=plain)
+    try:
+        values(plain, known_only=True)
+    except _SLIPS:  # the file itself cannot be used
+        return None
+    return next(filter(None, (wrong_key(values["config"].value, key[1]) for key in keys if key)), None)
 
 
 def run() -> None:

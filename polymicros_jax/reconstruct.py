@@ -8,7 +8,6 @@ the prior. Fields go in as the prior was trained on them: no mean is taken off a
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from polymicros_jax.conditioners.guidance import KnownVoxelsGuide
-from polymicros_jax.conditioners.known_voxels import KnownVoxels, NoisedKnownVoxels
+from polymicros_jax.conditioners.known_voxels import METHODS, KnownVoxels, Method, NoisedKnownVoxels
 from polymicros_jax.conditioners.slice_targets import slice_targets
 from polymicros_jax.conditioners.two_point import TwoPoint, two_point
 from polymicros_jax.diffusion.conditioning import guided
@@ -28,9 +27,6 @@ from polymicros_jax.models.layers import Padding
 from polymicros_jax.orientation.interpolation import linear
 from polymicros_jax.training.prior import Prior
 from polymicros_jax.types import ArrayLike, Key
-
-Method = Literal["project", "renoise", "replace", "guide"]
-METHODS: tuple[Method, ...] = ("project", "renoise", "replace", "guide")
 
 REPEATS = 5  # times the method "replace" takes each step
 
@@ -76,8 +72,8 @@ def super_resolve(
       draws: independent draws, one after the other in memory.
       steps: steps N of the whole schedule; a warm start takes only those from its level on.
       start: noise level, in units of the channels, at which the draw starts from ``guess`` (first level of the schedule
-        at or below). None starts from pure noise. At or below the last level above zero nothing is left to refine and
-        the guess itself comes back.
+        at or below). None starts from pure noise. Below the last level above zero nothing is left to refine and the
+        guess itself comes back.
       theta: share of the steps taken that are conditioned, for ``"project"`` and ``"renoise"``.
       repeats: for ``"replace"``.
       strength: for ``"guide"``.
@@ -93,7 +89,8 @@ def super_resolve(
 
     Raises:
       ValueError: an unknown method; nothing known; everything known; known voxels or a guess that are not finite; a
-        field whose channels are not the prior's; a theta, start or number of draws out of range; a guess without start.
+        field whose channels are not the prior's; a ``known`` of another shape or type; a theta, start or number of
+        draws out of range; a guess without start.
       FloatingPointError: a draw that is not finite, with the seed.
 
     >>> from polymicros_jax.data.samples import load
@@ -369,6 +366,11 @@ def _checked_field(prior: Prior, field: ArrayLike, known: ArrayLike) -> tuple[np
     if values.shape[-1] != prior.network.channels:
         raise ValueError(
             f"field has {values.shape[-1]} channels: the prior ({prior.representation}) takes {prior.network.channels}"
+        )
+    if mask.dtype != bool or mask.shape != values.shape[:-1] or mask.ndim != 3:
+        raise ValueError(
+            f"known: found {mask.dtype} of shape {mask.shape}; accepted is bool of the field's shape without its "
+            f"channels, {values.shape[:-1]}, on three axes"
         )
     if not mask.any():
         raise ValueError("known: no voxel is True, so nothing constrains the draw; sample the prior instead")

@@ -24,7 +24,7 @@ from polymicros_jax.evaluate import (
 from polymicros_jax.orientation import grain_posterior, ipf, uncertainty
 from polymicros_jax.orientation import posterior_uncertainty as certainty
 from polymicros_jax.orientation.candidates import candidates
-from polymicros_jax.results import Results, write_json
+from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.training.progress import Progress
 from polymicros_jax.viz import canvas, cubes, ipf_key, report, slices
 from polymicros_jax.viz.report import Section, Table
@@ -55,9 +55,10 @@ def run(objects: experiment.Reconstruction, workdir: Path) -> Results:
         *_write_volume(workdir, objects, result, drawn, spread),
     ]
     files = [*_write_report(workdir, objects, filled, rows, spread), *files]
-    title = f"{objects.title}: missing voxels only"
-    summary = text_table(title, rows) if rows else f"filled {int((~known).sum())} voxels of {known.size}"
-    return Results(summary, files)
+    if rows:
+        return Results(text_table(f"{objects.title}: missing voxels only", rows), files)
+    row = [known.size, int((~known).sum()), float(spread[~known].mean())]
+    return Results(table(("volume", "voxels", "filled", "mean spread °"), {objects.title: row}), files)
 
 
 def _error_map(reference: OrientationVolume, known: np.ndarray, each: Filled) -> np.ndarray:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from polymicros_jax import experiment
 from polymicros_jax.data.patches import CubeSymmetries, FieldSource, batch, check_sizes
-from polymicros_jax.results import Results
+from polymicros_jax.results import Results, table
 from polymicros_jax.training import distributed
 from polymicros_jax.training.checkpoint import Checkpoints
 from polymicros_jax.training.mesh import on_this_process, place_patches, place_whole, rows_of_process
@@ -157,7 +157,7 @@ def _require_finite(recent: Sequence[Mapping[str, Any]], done: int, seed: int) -
 
 
 def run(objects: experiment.Training, workdir: Path) -> Results:
-    """The train task: trains, writes the prior with its card."""
+    """The train task: trains, writes the prior with its card; the table repeats the card's scores."""
     prior, account = train(
         workdir,
         objects.initial,
@@ -183,7 +183,19 @@ def run(objects: experiment.Training, workdir: Path) -> Results:
                 # On the same patches and the same noise: the table of the card sets both side by side.
                 account["previous_relative_error"] = relative_errors(objects.previous, objects.validation)
         files = save_prior(weights, prior, {**objects.data, **account}, objects.storage)
-    errors = account.get("relative_error", {})
-    scores = "  ".join(f"{sigma}: {error:.3f}" for sigma, error in errors.items())
-    summary = f"{account['steps']} steps" + (f"; held-out relative error by noise level  {scores}" if errors else "")
-    return Results(summary, files)
+    return Results(_summary(objects, account), files)
+
+
+def _summary(objects: experiment.Training, account: Mapping[str, Any]) -> str:
+    """The account of a training as a short table, beside the scores of the weights it is compared with."""
+    before = account.get("previous_relative_error")
+    rows = {
+        "steps": [account["steps"], None],
+        "patches per step": [account["patches_per_step"], None],
+        "time (s)": [account["seconds"], None],
+    }
+    for sigma, error in account.get("relative_error", {}).items():
+        rows[f"relative error at noise {sigma}"] = [error, None if before is None else before[sigma]]
+    if before is None:
+        return table(("training", objects.name), {name: values[:1] for name, values in rows.items()})
+    return table(("training", objects.name, f"{objects.data['previous']} before"), rows)

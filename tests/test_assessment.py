@@ -68,6 +68,7 @@ def test_adherence_is_that_of_the_field_where_the_model_does_nothing(prior: str,
     ("change", "message"),
     [
         ({"skips": (8,)}, "realism.skips: found 8"),
+        ({"skip": 0}, "realism.skip: found 0"),
         ({"shape": (12, 12, 11)}, "accepted are multiples of 2"),
         ({"draws": 0}, "at least 1"),
     ],
@@ -125,6 +126,7 @@ def test_a_rank_tells_a_rich_set_from_a_poor_one() -> None:
         ({"side": 7}, "takes multiples of 2"),
         ({"voronoi_grains": ()}, "fewer than two sets"),
         ({"measured": "al1050", "side": 128}, "accepted is at most its side"),
+        ({"measured": "simulated/voronoi?side=16&grains=20", "side": 16}, "hold 1 cubes; 3 are needed"),
     ],
 )
 def test_a_diversity_config_that_does_not_fit_is_refused(prior: str, change: dict[str, object], message: str) -> None:

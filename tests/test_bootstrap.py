@@ -12,7 +12,10 @@ import jax
 import numpy as np
 import pytest
 
+from polymicros_jax import bootstrap
+from polymicros_jax.config import Config, default
 from polymicros_jax.data import store
+from polymicros_jax.results import Results
 from polymicros_jax.training.prior import load_prior
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -59,6 +62,21 @@ def _kill_when(process: subprocess.Popen[bytes], happened: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_stage_may_write_elsewhere(tmp_path: Path) -> None:
+    elsewhere, workdir = tmp_path / "dataset" / "README.md", tmp_path / "run"
+    workdir.mkdir()
+    (workdir / "config.json").write_text("{}")
+
+    def run(stage: Config, folder: Path) -> Results:
+        return Results("made", [folder / "report.html", elsewhere])
+
+    results = bootstrap.run({"1_first": default("generate")}, workdir, run)
+    assert results.summary == "== 1_first (generate)\nmade"
+    assert results.files == [workdir / "report.html", workdir / "1_first" / "report.html", elsewhere]
+    page = (workdir / "report.html").read_text()
+    assert f"Files: 1_first/report.html, {elsewhere}" in page
+
+
 def test_a_killed_chain_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     config = tmp_path / "chain.py"
     config.write_text(CHAIN.format(tests=str(Path(__file__).parent)))

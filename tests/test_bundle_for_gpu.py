@@ -61,10 +61,23 @@ def test_a_bundle_holds_wheels_state_config_and_a_script_that_parses(module, req
     script = (out / "run.sh").read_text()
     assert "timeout --signal=INT 90 python3 -m polymicros_jax.main --config=compact_gpu.py" in script
     assert "'--config.train.name=a b'" in script
-    assert '--workdir="$here/begun"' in script
+    assert '--workdir="$here"/begun' in script
     subprocess.run(["bash", "-n", str(out / "run.sh")], check=True)
     with pytest.raises(SystemExit, match="is there already"):
         module.bundle(out, config, [], None, "3.12", 1.0, [])
+
+
+def test_a_workdir_with_a_blank_in_its_name_is_one_word(module, requirements, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "download", lambda packages, folder, python: folder.mkdir(parents=True))
+    workdir = tmp_path / "begun here"
+    workdir.mkdir()
+    (workdir / "config.json").write_text("{}")
+    out = tmp_path / "out"
+    module.bundle(out, ROOT / "configs" / "compact_gpu.py", [], workdir, "3.12", 1.0, [])
+    line = next(each for each in (out / "run.sh").read_text().splitlines() if "--workdir=" in each)
+    words = line[line.index("--workdir=") :].removesuffix("\\")
+    shell = ["bash", "-c", f"here=/x; printf '[%s]' {words}"]
+    assert subprocess.run(shell, capture_output=True, check=True, text=True).stdout == "[--workdir=/x/begun here]"
 
 
 def test_the_script_runs_a_slice_and_leaves_pieces(module, requirements, tmp_path, monkeypatch):
@@ -86,7 +99,7 @@ def test_the_script_runs_a_slice_and_leaves_pieces(module, requirements, tmp_pat
     subprocess.run(["bash", str(out / "run.sh")], check=True, env=environment)
     lines = calls.read_text().splitlines()
     assert "--no-index --no-deps" in lines[0]
-    assert lines[1].startswith("-m polymicros_jax.main --config=compact_gpu.py --workdir=")
+    assert lines[1].startswith(f"-m polymicros_jax.main --config=compact_gpu.py --workdir={out}/compact_gpu")
     assert lines[2].endswith("split compact_gpu/latest.safetensors results/weights")
     assert lines[3].endswith("split compact_gpu results/workdir")
     assert sorted(path.name for path in (out / "results").iterdir()) == ["metrics.jsonl", "weights"]

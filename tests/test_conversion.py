@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,9 @@ def test_one_scan_becomes_every_format(tmp_path: Path) -> None:
     wanted = ("a.vti", "a.dream3d", "a.ang", "a.npz")
     results = tasks.run(convert(source, *wanted, map_frame="edax"), folder)
     assert [path.name for path in results.files] == list(wanted)
-    assert "95.0 % observed" in results.summary
+    head, row = results.summary.splitlines()
+    assert re.split("  +", head)[1:] == ["voxels", "their edges (µm)", "symmetry", "observed (%)"]
+    assert re.split("  +", row) == [str(source), "5 x 4 x 1", "0.5 x 0.5 x 1", "432", "95.0"]
     assert names(folder) == sorted([*wanted, "config.json", "environment.json", "results.json"])
     for name, frame in (("a.dream3d", None), ("a.ang", "edax"), ("a.npz", None)):
         back = ebsd.read(folder / name, frame)

@@ -1,6 +1,7 @@
 """The evaluate task from end to end: resumed, calibrated across volumes, reported; what is filled has a confidence."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,9 @@ def test_every_case_has_every_method(done: tuple[Path, Results]) -> None:
     figures = {"masks.png", "theta_00.png", "theta_01.png"}
     assert {path.name for path in done[1].files} == {"report.html", "metrics.json", "calibration.json", *figures}
     assert all(path.is_file() for path in done[1].files)
+    page = (done[0] / "report.html").read_text()
+    assert "Provenance" in page
+    assert "Configuration" in page
 
 
 def test_a_prior_that_knows_something_is_listened_to(done: tuple[Path, Results]) -> None:
@@ -176,6 +180,28 @@ def test_a_calibration_kept_beside_the_prior_is_used(done: tuple[Path, Results],
     assert interval[missing][sure].mean() < interval[missing][~sure].mean()
 
 
+@pytest.mark.slow
+def test_where_nothing_can_be_scored_the_table_says_what_was_filled(prior: str, tmp_path: Path) -> None:
+    config = defaults.default("super_resolve")
+    section = config.super_resolve
+    section.prior, section.volume = prior, _volume("in100/evaluate")
+    section.volume.stop = (16, 16, 4)
+    section.mask = defaults.mask("insert", every=4)
+    section.start, section.steps, section.draws = 0.3, 4, 2
+    results = tasks.run(config, tmp_path / "run")
+    written = volume.load(tmp_path / "run" / "reconstruction.npz")
+    missing = ~written.fields["known"].astype(bool)
+    assert missing.shape == (16, 16, 13)
+    head, row = (re.split("  +", line) for line in results.summary.splitlines())
+    assert head == ["volume", "voxels", "filled", "mean spread °"]
+    assert row == [
+        "in100/evaluate",
+        f"{missing.size:,}",
+        f"{missing.sum():,}",
+        f"{written.fields['spread_deg'][missing].mean():.4g}",
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -185,6 +211,8 @@ def test_a_calibration_kept_beside_the_prior_is_used(done: tuple[Path, Results],
         ({"masks": (defaults.mask("slabs"),)}, "found 'slabs', accepted are slices"),
         ({"masks": (defaults.mask("slices & "),)}, "found ''"),
         ({"thetas": ()}, "at least one of each"),
+        ({"methods": ("paint",)}, "found the method 'paint'"),
+        ({"volumes": (_volume("in100/evaluate"),) * 2}, "each source once at every resolution"),
         ({"initial": "cubes"}, "found 'cubes', accepted are shapes, linear"),
         ({"volumes": ()}, "found none"),
         ({"representation": "hex27"}, "is a prior of gsh4, not of hex27"),

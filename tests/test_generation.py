@@ -278,7 +278,9 @@ def test_a_draw_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     priors = tiny_priors()
     broken = jax.tree.map(lambda leaf: leaf * jnp.nan, priors["fine"].params)
     priors["fine"] = dataclasses.replace(priors["fine"], params=broken)
-    with pytest.raises(FloatingPointError, match=r"sample 1: .*seed 5, attempt 0, covariance 0, local model 'fine'"):
+    with pytest.raises(
+        FloatingPointError, match=r"sample 1 \(seed 5, covariance 0, local model 'fine'\): .* attempt 0 "
+    ):
         generate(tmp_path, priors=priors, **ARGUMENTS)
     assert stores.completed(stores.open(tmp_path)) == [0]
 

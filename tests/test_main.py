@@ -1,5 +1,6 @@
 """The command line: what it says of wrong input, and that nothing half-written stays behind."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from polymicros_jax import config as defaults
-from polymicros_jax import tasks, usage
+from polymicros_jax import experiment, tasks, usage
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data import samples
 from polymicros_jax.data.errors import DataError
+from polymicros_jax.dry_run.outline import outline
 from polymicros_jax.training.prior import read_card
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -61,6 +63,15 @@ def test_a_volume_smaller_than_a_patch(tmp_path: Path) -> None:
     _refused(_train(stop=(20, 0, 0)), tmp_path / "run", r"smaller than a patch of 24\^3", DataError)
 
 
+@pytest.mark.parametrize("key", ["validation_stride", "validate_every", "checkpoint_every"])
+def test_intervals_of_no_step(key: str, tmp_path: Path) -> None:
+    config = _train()
+    config.train[key] = 0
+    _refused(config, tmp_path / "run", f"train.{key}: found 0, accepted is at least 1")
+    with pytest.raises(ConfigError, match=f"train.{key}"):
+        outline(config)
+
+
 def test_a_mask_that_keeps_nothing_or_everything(tmp_path: Path) -> None:
     config = _super_resolve(stop=(8, 8, 8))
     config.super_resolve.mask.offset = 50
@@ -101,6 +112,49 @@ def test_a_chain_is_checked_before_its_first_stage(tmp_path: Path) -> None:
     config = config_files.load("bootstrap_cpu")
     config.bootstrap["2_generate"].generate.priors = ("stage:9_later/prior.safetensors",)
     _refused(config, tmp_path / "run", "9_later.*accepted are the stages before")
+    config = config_files.load("bootstrap_cpu")
+    config.bootstrap["4_finetune"].task = "paint"
+    _refused(config, tmp_path / "run", "bootstrap.4_finetune.task: found 'paint', accepted are train")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "paint"}, "found the method 'paint', accepted are project"),
+        ({"theta": 1.5}, "found theta 1.5"),
+        ({"start": -1.0}, "found the start -1.0"),
+        ({"draws": 0}, "super_resolve.draws: found 0"),
+        ({"steps": 1}, "super_resolve.steps: found 1"),
+        ({"tile": 12}, "super_resolve.tile: found 12"),
+    ],
+)
+def test_draws_that_cannot_be_made(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    config = _super_resolve(stop=(8, 8, 8))
+    config.super_resolve.update(change)
+    _refused(config, tmp_path / "run", message)
+
+
+def test_a_dataset_of_another_representation_than_its_priors(tmp_path: Path) -> None:
+    config = config_files.load("generate_smoke")
+    config.representation = "hex27"
+    _refused(config, tmp_path / "run", "compact_gsh4 is a prior of gsh4, not of hex27")
+
+
+def test_maps_must_lie_in_their_planes_and_share_a_step(tmp_path: Path) -> None:
+    whole = samples.load("in100")
+    flat = whole.crop((0, 0, 0), (8, 6, 1)).save(tmp_path / "z.npz")
+    upright = whole.crop((0, 0, 0), (1, 6, 8))
+    coarse = dataclasses.replace(upright, spacing=(0.25, 0.5, 0.25)).save(tmp_path / "coarse.npz")
+    # Along its own normal a map has no step.
+    fine = dataclasses.replace(upright, spacing=(7.0, 0.25, 0.25)).save(tmp_path / "x.npz")
+    config = defaults.default("expand")
+    config.expand.volume.source, config.expand.maps.z.source = "", str(flat)
+    config.expand.maps.x.source = str(flat)
+    _refused(config, tmp_path / "run", "expand.maps.x: found 8 x 6 x 1 voxels, .* normal to x")
+    config.expand.maps.x.source = str(coarse)
+    _refused(config, tmp_path / "run", "steps along y of 0.5 in the map normal to x, 0.25 in the map normal to z")
+    config.expand.maps.x.source = str(fine)
+    np.testing.assert_allclose(experiment.expansion(config).spacing, (0.25, 0.25, 0.25))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +228,21 @@ def test_a_call_without_config_says_what_there_is() -> None:
     ("arguments", "message"),
     [
         (("--config=configs/nowhere.py",), "configs/nowhere.py"),
-        (("--config=configs/quickstart.py", "--config.super_resolve.drews=1"), "config has no key 'drews'"),
+        (("--config=configs/nowhere.py", "--config.seed=1"), "configs/nowhere.py"),
+        (("--config=configs/quickstart.py", "--config.super_resolve.drews=1"), "super_resolve has no key 'drews'"),
+        (
+            ("--config=configs/generate_smoke.py", "--config.seed=1", "--config.generate.priors[0].prior=x"),
+            "error: config.generate.priors[0] is 'compact_gsh4' and has no parts\n",
+        ),
+        (
+            ("--config=configs/generate_smoke.py", "--config.generate.priors[7]=x"),
+            "error: config.generate.priors has no [7], accepted are [0] to [0]\n",
+        ),
+        (
+            ("--config=configs/local_32.py", "--config.train.volumes.source=x"),
+            "error: config.train.volumes has no key 'source', accepted is a number in brackets\n",
+        ),
+        (("--config=configs/local_32.py", "--config.train.patch=large"), "invalid literal for int() with base 10"),
         (("--config=configs/quickstart.py", "dry_run"), "unexpected argument 'dry_run'"),
         (("--config=configs/quickstart.py", "--config.task=paint"), "task: found 'paint'"),
     ],
@@ -185,3 +253,16 @@ def test_a_slip_is_a_message_and_no_traceback(arguments: tuple[str, ...], messag
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_task_that_gives_up_says_why_in_a_line() -> None:
+    program = (
+        "from polymicros_jax import main, tasks\n"
+        "def give_up(*arguments): raise RuntimeError('10 samples in a row refused')\n"
+        "tasks.run = give_up\n"
+        "main.run()\n"
+    )
+    command = [sys.executable, "-c", program, "--config=configs/convert.py"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=config_files.ROOT, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: 10 samples in a row refused\n"

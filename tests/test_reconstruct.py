@@ -167,6 +167,20 @@ def test_meaningless_tasks_are_refused(change, reason):
         super_resolve(KEY, PRIOR, arguments.pop("field"), arguments.pop("known"), **arguments)
 
 
+@pytest.mark.parametrize(
+    ("field", "known", "reason"),
+    [
+        (FIELD, KNOWN[:4], r"known: found bool of shape \(4, 8, 8\)"),
+        (FIELD, KNOWN.astype(int), "known: found int64"),
+        (FIELD[0], KNOWN[0], "on three axes"),
+    ],
+)
+def test_a_mask_that_is_none_is_refused(field, known, reason):
+    # Past the annotations of `super_resolve`, which only the tests check.
+    with pytest.raises(ValueError, match=reason):
+        reconstruct._checked_field(PRIOR, field, known)
+
+
 def test_another_theta_is_compiled_anew_only_where_the_number_of_steps_depends_on_it():
     super_resolve(KEY, PRIOR, FIELD, KNOWN, steps=8, theta=0.5)
     before = reconstruct._fill._cache_size()

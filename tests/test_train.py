@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from polymicros_jax import experiment
 from polymicros_jax import train as module
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.patches import MemoryFields
@@ -117,6 +119,42 @@ def test_a_finished_run_does_nothing_more(tmp_path, monkeypatch):
     for one, other in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params), strict=True):
         np.testing.assert_array_equal(one, other)
     assert [line["step"] for line in lines(tmp_path)] == [4, 8, 12, 16, 20, 24]
+
+
+@pytest.mark.parametrize("compared", [False, True])
+def test_the_task_ends_in_a_table_of_what_its_card_says(compared, tmp_path):
+    objects = experiment.Training(
+        seed=3,
+        initial=initial(),
+        previous=initial() if compared else None,
+        source=MemoryFields((FIELD,)),
+        optimisation=OPTIMISATION,
+        patch=4,
+        symmetries=None,
+        weights=None,
+        rotate=None,
+        validation=FIELD[None, :4, :4, :4],
+        validate_every=24,
+        checkpoint_every=24,
+        sheet_every=0,
+        mesh=None,
+        name="tiny",
+        storage="float32",
+        data={"previous": "old"},
+    )
+    results = module.run(objects, tmp_path)
+    card = json.loads((tmp_path / "tiny.json").read_text())["training"]
+    found = [re.split(r"  +", line) for line in results.summary.splitlines()]
+    wanted = {"steps": ["24", "–"], "patches per step": ["4", "–"], "time (s)": [f"{card['seconds']:.4g}", "–"]}
+    for sigma, error in card["relative_error"].items():
+        before = card["previous_relative_error"][sigma] if compared else 0.0
+        wanted[f"relative error at noise {sigma}"] = [f"{error:.4g}", f"{before:.4g}"]
+    columns = 3 if compared else 2
+    assert found == [
+        ["training", "tiny", "old before"][:columns],
+        *([name, *cells][:columns] for name, cells in wanted.items()),
+    ]
+    assert list(results.files) == [tmp_path / "tiny.safetensors", tmp_path / "tiny.json"]
 
 
 def test_it_learns_a_constant_field(tmp_path):

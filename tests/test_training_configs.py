@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from polymicros_jax import config as defaults
 from polymicros_jax import experiment, tasks
 from polymicros_jax.config import ConfigError
+from polymicros_jax.experiment.training import described
 from polymicros_jax.training.model_card import error_curve, page
 from polymicros_jax.training.prior import load_prior, read_card
 
@@ -114,6 +116,15 @@ def test_weights_to_compare_with_must_fit(gpu: Path) -> None:
     # The scale of the data is measured: of one specimen, near that of uniform texture.
     assert objects.initial.sigma_data == pytest.approx(0.262, rel=0.2)
     assert objects.initial.sigma_skip == pytest.approx(0.1 * 0.262, rel=0.01)
+
+
+def test_the_card_says_what_was_taken_of_a_volume() -> None:
+    section = defaults.volume("in100/train")
+    assert described(section) == "in100/train, weight 1"
+    section.stop, section.every, section.weight = (36, 0, 8), 2, 0.5
+    assert described(section) == "in100/train, voxels [0:36, 0:, 0:8], every 2 voxels, weight 0.5"
+    section.spacing = 0.5
+    assert "voxels [0:36, 0:, 0:8], 0.5 um voxels, every 2" in described(section)
 
 
 def test_a_local_model_is_named_after_its_source() -> None:

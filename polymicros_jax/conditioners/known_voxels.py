@@ -1,11 +1,17 @@
 """Known voxels: the in-painting condition of the paper (Alg. 4) and noised replacement."""
 
+from typing import Literal
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from polymicros_jax.diffusion.conditioning import Step
+
+Method = Literal["project", "renoise", "replace", "guide"]
+METHODS: tuple[Method, ...] = ("project", "renoise", "replace", "guide")
+"""Ways to draw a field given known voxels; `reconstruct.super_resolve` says what each does."""
 
 
 @flax.struct.dataclass

@@ -29,7 +29,8 @@ def every_slice(shape: tuple[int, int, int], axis: str, every: int, offset: int 
     >>> every_slice((2, 2, 9), "z", 4)[0, 0].astype(int).tolist()
     [1, 0, 0, 0, 1, 0, 0, 0, 1]
     """
-    number, along = _axis(axis), np.arange(shape[_axis(axis)])
+    number = _axis(axis)
+    along = np.arange(shape[number])
     if every < 2:
         raise DataError(f"every: found {every}, accepted is at least 2")
     if not 0 <= offset < shape[number]:

@@ -1,7 +1,7 @@
 """Measured volumes that travel with the package, with the split between training and evaluation.
 
 `names` lists them, `load` reads one. Grain-averaged volumes are stored as a grain id per voxel and one orientation per
-grain; raw maps as the integers their text files hold. `launch/bundle_samples.py` rebuilds the files from the published
+grain; raw maps as the integers their text files hold. `launch/bundle_samples.py` makes the files from the published
 sources; the data card (`docs/data_card.md`) says what each is.
 """
 
@@ -95,7 +95,7 @@ def _from_points(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> Orien
         mask=mask,
         spacing=tuple(header["spacing"]),
         symmetry=header["symmetry"],
-        frame="none",
+        frame=header["frame"],
         provenance=header["provenance"],
         fields={
             "confidence": arrays["confidence"].astype(np.float32) / 1000,

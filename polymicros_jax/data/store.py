@@ -12,8 +12,6 @@ A folder holds
 The record is written **after** the volume, each by a rename: a record marks a complete volume. A process killed at any
 moment loses the sample in flight and nothing else, and processes need no coordinator, because they write different
 files.
-
-More than 400 lines, of which a seventh are examples: writing, reading and checking share the layout above.
 """
 
 import dataclasses

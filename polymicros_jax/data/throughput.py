@@ -76,9 +76,10 @@ def sentences(rates: Sequence[dict[str, Any]], store_shape: tuple[int, int, int]
     nx, ny, nz = store_shape
     return [
         f"- {each['device']}, {each['cores']} cores: {each['samples_per_hour']:.4g} samples of {nx} x {ny} x {nz} an "
-        f"hour and process (median of {each['samples']}: {each['median_seconds']:.3g} s, compilation left out, checks "
-        f"and writing included), which is {each['voxels_per_second']:.4g} voxels a second. The paper's {count:,} "
-        f"volumes of {side}^3 are {count * side**3:.4g} voxels: {each['paper_process_days']:.4g} days for one such "
-        "process, divided by the number of processes that do not share a device."
+        f"hour and process (median of {each['samples']}: {each['median_seconds']:.3g} s, checks and writing included, "
+        f"the compilation only for calls of one sample), which is {each['voxels_per_second']:.4g} voxels a second. "
+        f"The paper's {count:,} volumes of {side}^3 are {count * side**3:.4g} voxels: "
+        f"{each['paper_process_days']:.4g} days for one such process, divided by the number of "
+        "processes that do not share a device."
         for each in rates
     ]

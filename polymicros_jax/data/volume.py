@@ -2,7 +2,7 @@
 from.
 
 The container lives on the host (NumPy arrays): it is what files are read into and written from. Device code takes its
-arrays. More than 400 lines with the examples of its methods, which belong to one class.
+arrays.
 """
 
 import dataclasses
@@ -164,9 +164,24 @@ class OrientationVolume:
             )
         return present.pop()
 
+    @property
+    def phase_groups(self) -> tuple[str, ...]:
+        """The Laue group of each phase 1, 2, ..., also where all share one; at least one entry."""
+        if isinstance(self.symmetry, str):
+            return (self.symmetry,) * max(1, int(self.phase.max()))
+        return self.symmetry
+
     def only_phase(self, number: int) -> "OrientationVolume":
-        """The same volume with every voxel of another phase masked; `number` counts from 1."""
-        symmetry = self.symmetry if isinstance(self.symmetry, str) else self.symmetry[number - 1]
+        """The same volume with every voxel of another phase masked; `number` counts from 1.
+
+        Raises:
+            DataError: phases differ in symmetry and none has this number.
+        """
+        symmetry = self.symmetry
+        if not isinstance(symmetry, str):
+            if not 1 <= number <= len(symmetry):
+                raise DataError(f"phase: found {number}, accepted are 1 to {len(symmetry)}")
+            symmetry = symmetry[number - 1]
         return dataclasses.replace(self, mask=self.mask & (self.phase == number), symmetry=symmetry)
 
     def crop(self, start: Sequence[int], stop: Sequence[int]) -> "OrientationVolume":
@@ -347,7 +362,7 @@ def save(volume: OrientationVolume, path: str | Path) -> Path:
     (4, 4, 4)
     """
     target = Path(path)
-    if target.suffix != ".npz":
+    if target.suffix.lower() != ".npz":
         raise DataError(f"{target}: found suffix {target.suffix!r}, accepted is .npz")
     header = {
         "format": NPZ_FORMAT,

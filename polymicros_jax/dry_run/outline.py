@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from polymicros_jax.conditioners.known_voxels import METHODS
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data import masks
 from polymicros_jax.data.sampling_plan import Plan, ingredients, share
@@ -18,10 +19,10 @@ from polymicros_jax.diffusion.sampler import evaluations
 from polymicros_jax.diffusion.tiling import tile_count
 from polymicros_jax.experiment.chain import STAGE
 from polymicros_jax.experiment.inputs import representation, volume
-from polymicros_jax.experiment.training import continued, network, optimisation
+from polymicros_jax.experiment.training import continued, network, optimisation, require_intervals
 from polymicros_jax.models import unet3d
 from polymicros_jax.models.unet3d import UNet3DConfig
-from polymicros_jax.reconstruct import METHODS, filling_evaluations, growing_evaluations
+from polymicros_jax.reconstruct import filling_evaluations, growing_evaluations
 from polymicros_jax.training import sheets
 from polymicros_jax.training.metrics import VALIDATION_CHUNK, VALIDATION_SIGMAS
 from polymicros_jax.training.prior import Prior, read_network
@@ -107,6 +108,7 @@ def _several(count: int, what: str) -> str:
 
 def _train(config: ConfigDict, made: Networks) -> list[Work]:
     section, kind = config.train, representation(config)
+    require_intervals(section)
     settings = optimisation(section.optimisation)
     own, note = network(section.network, kind.channels), ""
     architecture: UNet3DConfig | None = own
@@ -230,14 +232,13 @@ def _filling(
 
 def _evaluate(config: ConfigDict, made: Networks) -> list[Work]:
     section = config.evaluate
-    masks_each = len(section.factors) + len(section.masks)
-    settings = itertools.product(section.methods, section.starts, section.thetas)
-    each = [(method, start, theta) for method, start, theta in settings]
+    known = len(section.factors) + len(section.masks)
+    settings = list(itertools.product(section.methods, section.starts, section.thetas))
     shapes = [volume(one, "evaluate.volumes").shape for one in section.volumes]
     return [
-        _filling(section, made, shape, masks_each, start, method, theta)
+        _filling(section, made, shape, known, start, method, theta)
         for shape in shapes
-        for method, start, theta in each
+        for method, start, theta in settings
     ]
 
 

@@ -54,9 +54,10 @@ def realism(config: ConfigDict) -> Realism:
     require_group(whole, kind, "realism.volume")
     if section.draws < 1:
         raise ConfigError(f"realism.draws: found {section.draws}, accepted is at least 1")
-    for skip in (section.skip, *section.skips):
-        if not 0 < skip < section.steps:
-            raise ConfigError(f"realism.skips: found {skip}, accepted is 0 < skip < steps = {section.steps}")
+    for key, skips in (("skip", (section.skip,)), ("skips", section.skips)):
+        for skip in skips:
+            if not 0 < skip < section.steps:
+                raise ConfigError(f"realism.{key}: found {skip}, accepted is 0 < skip < steps = {section.steps}")
     if any(side % prior.network.stride for side in section.shape):
         raise ConfigError(f"realism.shape: found {section.shape}, accepted are multiples of {prior.network.stride}")
     return Realism(
@@ -157,5 +158,7 @@ def _spread(source: MemoryFields, side: int, count: int) -> np.ndarray:
             raise ConfigError(f"diversity.side: found {side}, a volume is {shape}; accepted is at most its side")
         starts = [range(0, n - side + 1, max(1, side // 2)) for n in shape]
         corners += [(number, corner) for corner in itertools.product(*starts)]
+    if len(corners) < 3:
+        raise ConfigError(f"diversity.side: found {side}, of which the volumes hold {len(corners)} cubes; 3 are needed")
     chosen = np.unique(np.linspace(0, len(corners) - 1, min(count, len(corners))).round().astype(int))
     return np.stack([source.read_patch(number, (x, y, z), side) for number, (x, y, z) in (corners[i] for i in chosen)])

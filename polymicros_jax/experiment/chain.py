@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from polymicros_jax.config import ConfigError
+from polymicros_jax.config import TASKS, ConfigError
 from polymicros_jax.experiment.inputs import volume
 
 STAGE = "stage:"
@@ -19,7 +19,7 @@ def stages(config: ConfigDict, workdir: Path) -> dict[str, ConfigDict]:
     hour.
 
     Raises:
-      ConfigError: no stages, or a reference to a stage that does not come before.
+      ConfigError: no stages, one of no task, or a reference to a stage that does not come before.
       DataError: a volume that cannot be read.
     """
     names = sorted(config.bootstrap.keys())
@@ -27,6 +27,8 @@ def stages(config: ConfigDict, workdir: Path) -> dict[str, ConfigDict]:
         raise ConfigError("bootstrap: found no stages")
     resolved = {name: _resolved(config.bootstrap[name], workdir, names[: names.index(name)]) for name in names}
     for name, stage in resolved.items():
+        if stage.get("task") not in TASKS:
+            raise ConfigError(f"bootstrap.{name}.task: found {stage.get('task')!r}, accepted are {', '.join(TASKS)}")
         _read_volumes(stage, name)
     return resolved
 

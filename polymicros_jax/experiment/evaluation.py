@@ -12,7 +12,7 @@ from polymicros_jax.data import export, repair
 from polymicros_jax.data.ebsd.frames import FRAMES
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.experiment.inputs import invertible_prior, representation, require_group, volume
-from polymicros_jax.experiment.masking import describe, from_shapes, known_voxels
+from polymicros_jax.experiment.masking import describe, filling, from_shapes, known_voxels
 from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.training.calibration import Calibration, load_calibration
 from polymicros_jax.training.prior import Prior
@@ -54,7 +54,7 @@ def evaluation(config: ConfigDict) -> Evaluation:
     """Objects of an evaluation.
 
     Raises:
-      ConfigError: no volumes, or one of another symmetry.
+      ConfigError: no volumes, one of them twice or of another symmetry, or settings that no draw can have.
       DataError: a volume that cannot be read.
     """
     section, kind = config.evaluate, representation(config)
@@ -63,6 +63,9 @@ def evaluation(config: ConfigDict) -> Evaluation:
         raise ConfigError("evaluate.volumes: found none, accepted is at least one")
     volumes = {_name(each): volume(each, "evaluate.volumes") for each in section.volumes}
     sources = {_name(each): each.source for each in section.volumes}
+    if len(volumes) < len(section.volumes):
+        found = ", ".join(_name(each) for each in section.volumes)
+        raise ConfigError(f"evaluate.volumes: found {found}; accepted is each source once at every resolution")
     sections = [mask("slices", axis=section.axis, every=factor) for factor in section.factors]
     sections += list(section.masks)
     if not sections:
@@ -85,31 +88,23 @@ def evaluation(config: ConfigDict) -> Evaluation:
             for theta in section.thetas:
                 label = f"{family}, theta {theta:g}" if len(section.thetas) > 1 else family
                 families.setdefault(family, []).append(label)
-                settings[label] = {
-                    "draws": section.draws,
-                    "steps": section.steps,
-                    "start": start or None,
-                    "method": method,
-                    "theta": theta,
-                    "tile": section.tile or None,
-                    "reach": section.snap,
-                }
+                settings[label] = filling(section, "evaluate", prior, method=method, start=start, theta=theta)
     if not settings:
         raise ConfigError("evaluate: methods, starts and thetas: found an empty one, accepted is at least one of each")
     return Evaluation(
-        config.seed,
-        section.prior,
-        prior,
-        kind,
-        volumes,
-        cases,
-        settings,
-        section.snap,
-        tuple(section.thetas),
-        families,
-        load_calibration(section.prior),
-        from_shapes(section.initial, "evaluate.initial"),
-        sources,
+        seed=config.seed,
+        prior_name=section.prior,
+        prior=prior,
+        kind=kind,
+        volumes=volumes,
+        masks=cases,
+        settings=settings,
+        reach=section.snap,
+        thetas=tuple(section.thetas),
+        families=families,
+        calibration=load_calibration(section.prior),
+        from_shapes=from_shapes(section.initial, "evaluate.initial"),
+        sources=sources,
     )
 
 
@@ -123,11 +118,11 @@ class Conversion:
     """What the convert task needs: a repaired volume and, by file name, the options of its writer.
 
     Attributes:
-        title: of the results.
-        volume: what to write.
-        outputs: file name to options.
-        damask: name of a DAMASK geometry, whose `material.yaml` goes beside it; empty for none.
-        grain_angle: radians up to which neighbours are one material there; 0 for equal orientations only.
+      title: of the results.
+      volume: what to write.
+      outputs: file name to options.
+      damask: name of a DAMASK geometry, whose `material.yaml` goes beside it; empty for none.
+      grain_angle: radians up to which neighbours are one material there; 0 for equal orientations only.
     """
 
     title: str

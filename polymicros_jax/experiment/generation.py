@@ -7,22 +7,31 @@ from ml_collections import ConfigDict
 
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data.feasibility import Limits
+from polymicros_jax.experiment.inputs import representation
 from polymicros_jax.training.prior import load_prior, read_card
 
 
 def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Keyword arguments of `generation.generate`; a dataset that several workers share has a folder of its own."""
-    section = config.generate
+    """Keyword arguments of `generation.generate`; a dataset that several workers share has a folder of its own.
+
+    Raises:
+      ConfigError: no priors, two of one name, or one of another representation.
+      DataError: a prior that cannot be read.
+    """
+    section, kind = config.generate, representation(config)
     if not section.priors:
         raise ConfigError("generate.priors: found none, accepted are names or paths of priors")
     priors = {Path(each).stem: load_prior(each) for each in section.priors}
     if len(priors) != len(section.priors):
         raise ConfigError(f"generate.priors: found {section.priors}, accepted are files of different names")
+    for name, prior in priors.items():
+        if prior.representation != kind.name:
+            raise ConfigError(f"generate.priors: {name} is a prior of {prior.representation}, not of {kind.name}")
     cards = {Path(each).stem: read_card(each) for each in section.priors}
     return {
         "directory": Path(section.directory).absolute() if section.directory else workdir / "dataset",
         "priors": priors,
-        "sources": {name: str(card["training"].get("trained_on", "unknown")) for name, card in cards.items()},
+        "sources": {name: str(card.get("training", {}).get("trained_on", "unknown")) for name, card in cards.items()},
         "shape": tuple(section.shape),
         "covariances": section.covariances,
         "repeats": section.repeats,
@@ -40,7 +49,11 @@ def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 
 def cluster(config: ConfigDict) -> dict[str, Any] | None:
-    """Where to generate: keyword arguments of `cluster.generate_on_cluster`, or None for this process."""
+    """Where to generate: keyword arguments of `cluster.generate_on_cluster`, or None for this process.
+
+    Raises:
+      ConfigError: a cluster and several workers, which both share the samples out.
+    """
     section = config.generate.ray
     if not section.address:
         return None

@@ -8,9 +8,7 @@ from ml_collections import ConfigDict
 
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data import ebsd, repair, samples, simulated
-from polymicros_jax.data.patches import (
-    MemoryFields,
-)
+from polymicros_jax.data.patches import MemoryFields
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import representation as representations
 from polymicros_jax.orientation.representation import Representation

@@ -1,19 +1,25 @@
-"""What a reconstruction is given: its known voxels, from a mask section of a config, and where it starts."""
+"""What a reconstruction is given: its known voxels, from a mask section of a config, where it starts, how it draws."""
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from polymicros_jax.conditioners.known_voxels import METHODS
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data import masks
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import grains
+from polymicros_jax.training.prior import Prior
 
 COMPLETE = ("unindexed", "insert")
 """Kinds that take away nothing of what the scan holds."""
+
+LEAST_TILE = 16
+"""Voxels of a side of a tile: a quarter of it is shared with the next one, which takes at least 4."""
 
 
 def known_voxels(section: ConfigDict, reference: OrientationVolume, seed: int, name: str) -> np.ndarray:
@@ -54,6 +60,47 @@ def from_shapes(initial: str, name: str) -> bool:
     if initial not in ("shapes", "linear"):
         raise ConfigError(f"{name}: found {initial!r}, accepted are shapes, linear")
     return initial == "shapes"
+
+
+def check_draws(section: ConfigDict, name: str, start: float) -> None:
+    """Refuses numbers of draws and steps, and a start, that no draw can have.
+
+    Raises:
+      ConfigError: one of them is out of range.
+    """
+    if section.draws < 1:
+        raise ConfigError(f"{name}.draws: found {section.draws}, accepted is at least 1")
+    if section.steps < 2:
+        raise ConfigError(f"{name}.steps: found {section.steps}, accepted is at least 2")
+    if not start >= 0.0:
+        raise ConfigError(f"{name}: found the start {start}, accepted is a noise level, or 0 for pure noise")
+
+
+def filling(section: ConfigDict, name: str, prior: Prior, *, method: str, start: float, theta: float) -> dict[str, Any]:
+    """Keyword arguments of `evaluate.fill_with_prior`; ``name`` is the section's, for errors.
+
+    Raises:
+      ConfigError: an unknown method, or a number out of range.
+    """
+    check_draws(section, name, start)
+    if method not in METHODS:
+        raise ConfigError(f"{name}: found the method {method!r}, accepted are {', '.join(METHODS)}")
+    if not 0.0 <= theta <= 1.0:
+        raise ConfigError(f"{name}: found theta {theta}, accepted is a share of the steps, 0 to 1")
+    stride = prior.network.stride
+    if section.tile and (section.tile < LEAST_TILE or section.tile % stride):
+        raise ConfigError(
+            f"{name}.tile: found {section.tile}, accepted is 0 for none, or a multiple of {stride} from {LEAST_TILE} on"
+        )
+    return {
+        "draws": section.draws,
+        "steps": section.steps,
+        "start": start or None,
+        "method": method,
+        "theta": theta,
+        "tile": section.tile or None,
+        "reach": section.snap,
+    }
 
 
 def describe(section: ConfigDict) -> str:

@@ -10,7 +10,7 @@ from polymicros_jax.config import ConfigError
 from polymicros_jax.data import masks
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.experiment.inputs import invertible_prior, representation, require_group, volume
-from polymicros_jax.experiment.masking import from_shapes, known_voxels
+from polymicros_jax.experiment.masking import check_draws, filling, from_shapes, known_voxels
 from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.training.calibration import Calibration, load_calibration
 from polymicros_jax.training.prior import Prior
@@ -55,6 +55,8 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
     prior = invertible_prior(config, section.prior)
     reference, mask = volume(section.volume, "super_resolve.volume"), section.mask
     require_group(reference, kind, "super_resolve.volume")
+    drawn = {"method": section.method, "start": section.start, "theta": section.theta}
+    settings = filling(section, "super_resolve", prior, **drawn)
     if mask.kind == "insert":
         reference = masks.insert_slices(reference, mask.axis, mask.every)
     known = known_voxels(mask, reference, config.seed, "super_resolve.mask")
@@ -68,15 +70,7 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
         known=known,
         stacking=masks.AXES.index(mask.axis) if mask.kind in ("slices", "sections", "insert") else None,
         scored=bool(missing.any()),
-        settings={
-            "draws": section.draws,
-            "steps": section.steps,
-            "start": section.start or None,
-            "method": section.method,
-            "theta": section.theta,
-            "tile": section.tile or None,
-            "reach": section.snap,
-        },
+        settings=settings,
         calibration=load_calibration(section.prior),
         from_shapes=from_shapes(section.initial, "super_resolve.initial"),
     )
@@ -84,7 +78,14 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
 
 @dataclasses.dataclass(frozen=True)
 class Expansion:
-    """What the 2D-to-3D task needs; ``reference`` is the volume the maps were cut from, if any."""
+    """What the 2D-to-3D task needs.
+
+    Attributes:
+      maps: single sections by the axis they are normal to.
+      reference: the volume the maps were cut from, if any.
+      spacing: of the volumes to draw, along each axis that of the maps that run along it.
+      settings: keyword arguments of `reconstruct.expand`.
+    """
 
     seed: int
     prior: Prior
@@ -92,6 +93,7 @@ class Expansion:
     maps: dict[str, OrientationVolume]
     reference: OrientationVolume | None
     shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
     settings: dict[str, Any]
 
 
@@ -115,8 +117,12 @@ def expansion(config: ConfigDict) -> Expansion:
         maps = {axis: _middle(reference, number) for number, axis in enumerate("xyz")}
     for axis, each in maps.items():
         require_group(each, kind, f"expand, map normal to {axis}")
-        if 1 not in each.shape:
-            raise ConfigError(f"expand.maps.{axis}: found a volume of {each.shape}, accepted is a single section")
+        if each.shape["xyz".index(axis)] != 1:
+            raise ConfigError(
+                f"expand.maps.{axis}: found {' x '.join(map(str, each.shape))} voxels, accepted is a single section "
+                f"normal to {axis}; `OrientationVolume.rotate_frame` turns a map, and its orientations, into that plane"
+            )
+    check_draws(section, "expand", section.start)
     if any(size % prior.network.stride for size in section.shape):
         raise ConfigError(f"expand.shape: found {section.shape}, accepted are multiples of {prior.network.stride}")
     return Expansion(
@@ -126,6 +132,7 @@ def expansion(config: ConfigDict) -> Expansion:
         maps=maps,
         reference=reference,
         shape=tuple(section.shape),
+        spacing=_common_spacing(maps),
         settings={
             "draws": section.draws,
             "steps": section.steps,
@@ -133,6 +140,21 @@ def expansion(config: ConfigDict) -> Expansion:
             "budget": section.budget,
         },
     )
+
+
+def _common_spacing(maps: dict[str, OrientationVolume]) -> tuple[float, float, float]:
+    """Step along each axis in the maps that run along it; along the normal of a single map, what the map says."""
+    steps = []
+    for number, axis in enumerate("xyz"):
+        along = {name: each.spacing[number] for name, each in maps.items() if name != axis} or {
+            name: each.spacing[number] for name, each in maps.items()
+        }
+        if max(along.values()) > (1 + 1e-3) * min(along.values()):
+            found = ", ".join(f"{step:g} in the map normal to {name}" for name, step in along.items())
+            raise ConfigError(f"expand.maps: found steps along {axis} of {found}; accepted is one step for all")
+        steps.append(next(iter(along.values())))
+    x, y, z = steps
+    return x, y, z
 
 
 def _middle(whole: OrientationVolume, axis: int) -> OrientationVolume:

@@ -23,6 +23,7 @@ from polymicros_jax.data.stored_fields import StoredFields
 from polymicros_jax.diffusion.loss import NoiseLaw
 from polymicros_jax.experiment.inputs import fields, representation
 from polymicros_jax.models import unet3d
+from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.training.augment import texture_rotation
 from polymicros_jax.training.ema import EmaLaw
 from polymicros_jax.training.mesh import build_mesh
@@ -74,6 +75,17 @@ def optimisation(section: ConfigDict) -> Optimisation:
     )
 
 
+def require_intervals(section: ConfigDict) -> None:
+    """Refuses a training whose checkpoints, validations or patches for them are no step apart.
+
+    Raises:
+      ConfigError: one of the distances is below 1.
+    """
+    for key in ("validation_stride", "validate_every", "checkpoint_every"):
+        if section[key] < 1:
+            raise ConfigError(f"train.{key}: found {section[key]}, accepted is at least 1")
+
+
 def network(section: ConfigDict, channels: int) -> unet3d.UNet3DConfig:
     """Architecture of a section made by `config.network`."""
     return unet3d.UNet3DConfig(channels=channels, **{key: section[key] for key in section})
@@ -87,6 +99,7 @@ def training(config: ConfigDict) -> Training:
       DataError: a volume that cannot be read or is smaller than a patch.
     """
     section, kind = config.train, representation(config)
+    require_intervals(section)
     if bool(section.volumes) == bool(section.dataset):
         raise ConfigError("train: give either volumes or a dataset to train on")
     if (section.symmetries or section.texture) and kind.sample_rotation is None:
@@ -99,22 +112,7 @@ def training(config: ConfigDict) -> Training:
     else:
         source, weights = _dataset(section.dataset), None
     check_sizes(source, section.patch)
-    if section.initial:
-        initial = load_prior(section.initial)
-        if initial.representation != kind.name:
-            raise ConfigError(f"train.initial: {section.initial} is a prior of {initial.representation}")
-        initial = continued(initial, section, config.seed)
-    else:
-        architecture = network(section.network, kind.channels)
-        scale = float(np.sqrt(np.mean([np.mean(np.square(read)) for read in _whole_fields(source)])))
-        initial = Prior(
-            params=unet3d.init(jax.random.key(config.seed), architecture),
-            network=architecture,
-            sigma_data=scale,
-            representation=kind.name,
-            sigma_skip=section.sigma_skip or None,
-            radius=None if section.centre else _common_norm(source),
-        )
+    initial = _initial(section, kind, source, config.seed)
     apart = section.devices_per_sample
     devices = jax.device_count()
     if apart < 1 or devices % apart:
@@ -154,8 +152,8 @@ def training(config: ConfigDict) -> Training:
         name=section.name,
         storage=section.storage,
         data={
-            "trained_on": [_described(each) for each in section.volumes] or section.dataset,
-            "validated_on": [_described(each) for each in section.validation],
+            "trained_on": [described(each) for each in section.volumes] or section.dataset,
+            "validated_on": [described(each) for each in section.validation],
             "initial": section.initial or "random",
             "previous": section.previous or section.initial,
             **_history(section.initial),
@@ -165,8 +163,26 @@ def training(config: ConfigDict) -> Training:
     )
 
 
+def _initial(section: ConfigDict, kind: Representation, source: FieldSource, seed: int) -> Prior:
+    """The prior a training starts from: weights that are there, or random ones with scales measured on the fields."""
+    if section.initial:
+        initial = load_prior(section.initial)
+        if initial.representation != kind.name:
+            raise ConfigError(f"train.initial: {section.initial} is a prior of {initial.representation}")
+        return continued(initial, section, seed)
+    architecture, whole = network(section.network, kind.channels), _whole_fields(source)
+    return Prior(
+        params=unet3d.init(jax.random.key(seed), architecture),
+        network=architecture,
+        sigma_data=float(np.sqrt(np.mean([np.mean(np.square(field)) for field in whole]))),
+        representation=kind.name,
+        sigma_skip=section.sigma_skip or None,
+        radius=None if section.centre else _common_norm(whole),
+    )
+
+
 def continued(initial: Prior, section: ConfigDict, seed: int) -> Prior:
-    """The prior a training starts from, with the rounds on the full grid that the config asks for and it may lack."""
+    """The prior to go on from, with the rounds on the full grid that the config asks for and it may lack."""
     # The architecture is the prior's; how it is computed is this run's.
     how = {"compute_dtype": section.network.compute_dtype, "remat": section.network.remat}
     initial = dataclasses.replace(initial, network=dataclasses.replace(initial.network, **how))
@@ -217,13 +233,17 @@ def _whole_fields(source: FieldSource) -> list[np.ndarray]:
     return [source.read_patch(index, (0, 0, 0), min(shape)) for index, shape in enumerate(source.shapes[:8])]
 
 
-def _common_norm(source: FieldSource) -> float | None:
-    """The norm of all voxels, where they have one and the same as those of GSH-4."""
-    norms = [np.linalg.norm(read, axis=-1) for read in _whole_fields(source)]
+def _common_norm(whole: list[np.ndarray]) -> float | None:
+    """The norm of all voxels, where they share one, as those of GSH-4 do."""
+    norms = [np.linalg.norm(field, axis=-1) for field in whole]
     least, largest = min(float(norm.min()) for norm in norms), max(float(norm.max()) for norm in norms)
     return largest if largest - least < 1e-3 * largest else None
 
 
-def _described(section: ConfigDict) -> str:
+def described(section: ConfigDict) -> str:
+    """A volume in words, for the card: what of it was taken, and its share of the patches."""
+    box = ", ".join(f"{start}:{stop or ''}" for start, stop in zip(section.start, section.stop, strict=True))
+    cut = f", voxels [{box}]" if any((*section.start, *section.stop)) else ""
+    resampled = f", {section.spacing:g} um voxels" if section.spacing else ""
     thinned = f", every {section.every} voxels" if section.every > 1 else ""
-    return f"{section.source}{thinned}, weight {section.weight:g}"
+    return f"{section.source}{cut}{resampled}{thinned}, weight {section.weight:g}"

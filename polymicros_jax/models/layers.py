@@ -46,9 +46,9 @@ def depth_to_space(x: Float[Array, "b nx ny nz c"], factor: int) -> Float[Array,
 
 
 def standardised(kernel: Float[Array, "*taps c d"]) -> Float[Array, "*taps c d"]:
-    """Kernel with zero mean and unit variance per output channel, times 1/sqrt(fan-in) left to the norm after it.
+    """Kernel with zero mean and unit variance per output channel (Qiao et al. 2019, arXiv 1903.10520).
 
-    Divides by the standard deviation. (Qiao et al. 2019, arXiv 1903.10520.)
+    Divided by the standard deviation alone: a factor 1/sqrt(fan-in) would be undone by the norm after it.
 
     >>> standardised(jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1)).ravel().round(3).tolist()
     [-1.225, 0.0, 1.225]

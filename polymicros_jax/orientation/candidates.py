@@ -10,11 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
-from scipy import ndimage, sparse
-from scipy.sparse.csgraph import connected_components
+from scipy import ndimage
 
 from polymicros_jax.orientation import grains
-from polymicros_jax.orientation.matching import close_pairs, group_means
+from polymicros_jax.orientation.matching import close_pairs, components, group_means
 from polymicros_jax.orientation.metrics import neighbouring_grains
 from polymicros_jax.orientation.sections import missing_axis, nearest_slice, sections
 from polymicros_jax.orientation.shape_interpolation import segment_plane, signed_distance, taper
@@ -34,7 +33,8 @@ class Candidates:
       score: ``(nx, ny, nz, k)`` float32 in units of the gap, falling along the last axis; minus infinity where empty.
       known: ``(nx, ny, nz)``, measured voxels.
       filled: ``(nx, ny, nz, 4)`` orientations, missing ones copied from the nearest known voxel: what ``source`` reads.
-      gap: voxels between known ones, the scale of the scores: a boundary is the less certain, the wider the gap.
+      gap: in voxels, the scale of the scores, since a boundary is the less certain, the wider the gap: the median
+        distance of known sections, or twice the mean distance of a missing voxel from a known one.
     """
 
     label: np.ndarray
@@ -193,8 +193,7 @@ def _global_labels(images: Float[np.ndarray, "s r c 4"], group: str, threshold: 
     means = group_means(images.reshape(-1, 4), labels.ravel(), start, group)
     pairs = close_pairs(means, threshold, group)
     pairs = pairs[np.abs(section[pairs[:, 0]] - section[pairs[:, 1]]) <= 1]
-    graph = sparse.coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(start, start))
-    return connected_components(graph, directed=False)[1].astype(np.int64)[labels]
+    return components(pairs[:, 0], pairs[:, 1], start)[labels]
 
 
 def _joined(
@@ -210,8 +209,7 @@ def _joined(
     pairs = close_pairs(means, threshold, group)
     near = neighbouring_grains(labels, count, reach)
     pairs = pairs[np.asarray(near[pairs[:, 0], pairs[:, 1]]).ravel().astype(bool)] if len(pairs) else pairs
-    graph = sparse.coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int64)[labels]
+    return components(pairs[:, 0], pairs[:, 1], count)[labels]
 
 
 def _around_gaps(

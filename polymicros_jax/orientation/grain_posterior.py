@@ -33,6 +33,10 @@ FURTHEST = 4.0
 """Most nats that one draw can speak against a grain: a draw's orientation is not exact, and draws can be wrong."""
 
 
+LEAST_SCORE = -4.0
+"""Shape scores end so many gaps below that of the best candidate: beyond, a grain is out of the question."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Weights:
     """Weights of the three terms: shape score (per gap), averaged margin (per gap), prior (per nat)."""
@@ -86,7 +90,7 @@ def features(
     if fields is not None:
         opinion = np.asarray(evidence(np.asarray(fields)[:, where], orientations(candidates, where), group))
         opinion = np.where(candidates.label[where] == EMPTY, 0.0, opinion)
-    relative = np.maximum(score - score[:, :1], -4.0)
+    relative = np.maximum(score - score[:, :1], LEAST_SCORE)
     return np.stack([np.where(np.isfinite(score), relative, -np.inf), margins, opinion])
 
 

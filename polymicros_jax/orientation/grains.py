@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from polymicros_jax.orientation.matching import components
 from polymicros_jax.orientation.quaternion import disorientation
 from polymicros_jax.types import ArrayLike
 
@@ -71,8 +70,7 @@ def segment(
         starts.append(number[one][same])
         stops.append(number[other][same])
     rows, columns = (np.concatenate(part) if part else np.zeros(0, np.int32) for part in (starts, stops))
-    graph = coo_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(observed.size, observed.size))
-    _, component = connected_components(graph.tocsr(), directed=False)
+    component = components(rows, columns, observed.size)
     kept = observed.ravel() & (np.bincount(component)[component] >= minimum_size)
     labels = np.full(observed.size, UNASSIGNED, dtype=np.int32)
     _, first, inverse = np.unique(component[kept], return_index=True, return_inverse=True)

@@ -2,12 +2,14 @@
 
 A diffraction pattern cannot tell a crystal from its inverse, so an orientation is known up to the proper rotations of
 its Laue class.
+
 Axes: rotations of highest order about crystal z (the monoclinic two-fold too), two-folds of the dihedral groups about
 crystal x (the hexagonal x-axis is then along `a`), cube axes along x, y, z.
 """
 
+from collections.abc import Iterable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,16 +66,19 @@ _GENERATORS: dict[str, tuple[tuple[float, float, float, float], ...]] = {
 _EXACT = np.array([0.0, 0.5, np.sqrt(0.5), np.sqrt(0.75), 1.0])
 
 
-def _hamilton(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def hamilton(a: Iterable[Any], b: Iterable[Any]) -> tuple[Any, Any, Any, Any]:
+    """Hamilton product of two quaternions given as components: numbers, or arrays of NumPy or JAX that broadcast.
+
+    >>> hamilton((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0))  # i j = k
+    (0.0, 0.0, 0.0, 1.0)
+    """
     aw, ax, ay, az = a
     bw, bx, by, bz = b
-    return np.array(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ]
+    return (
+        aw * bw - ax * bx - ay * by - az * bz,
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
     )
 
 
@@ -102,7 +107,7 @@ def operators(group: str) -> np.ndarray:
     elements = [np.array([1.0, 0.0, 0.0, 0.0])]
     for element in elements:  # the list grows while it is walked: closure under the generators
         for generator in _GENERATORS[group]:
-            product = _canonical(_hamilton(np.array(generator), element))
+            product = _canonical(np.array(hamilton(generator, element)))
             if not any(np.array_equal(product, known) for known in elements):
                 elements.append(product)
     table = np.stack(elements)

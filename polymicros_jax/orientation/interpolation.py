@@ -109,11 +109,12 @@ def harmonic(
 ) -> Float[np.ndarray, "nx ny nz h"]:
     """Fills gaps of any shape by the discrete Laplace equation, channel by channel.
 
-    Known voxels are fixed and nothing flows through the faces of the volume.
-        Solved by conjugate gradients from the nearest-voxel fill to the relative residual `tolerance`.
+    Known voxels are fixed and nothing flows through the faces of the volume. Solved by conjugate gradients from the
+    nearest-voxel fill to the relative residual `tolerance`.
 
     Raises:
         ValueError: nothing is known, or nothing is missing.
+        RuntimeError: a channel did not converge.
 
     >>> known = np.array([True, False, False, True]).reshape(4, 1, 1)
     >>> harmonic(np.array([0.0, np.nan, np.nan, 3.0]).reshape(4, 1, 1, 1), known).ravel().round(3).tolist()

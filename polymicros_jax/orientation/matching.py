@@ -1,4 +1,4 @@
-"""Which orientations belong together: grain means, distances and close pairs between lists of orientations.
+"""Which orientations belong together: grain means, distances, close pairs and the groups that pairs join.
 
 Host-side and in float64: these serve the labelling steps of metrics and interpolation, whose sizes depend on the data.
 """
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from polymicros_jax.orientation.groups import operators
@@ -50,6 +52,16 @@ def close_pairs(q: Float[np.ndarray, "n 4"], threshold: float, group: str = "432
     pairs = [(i, j % len(q)) for i, near in enumerate(found) for j in near]
     table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return np.unique(table[table[:, 0] < table[:, 1]], axis=0)
+
+
+def components(start: Int[np.ndarray, " e"], stop: Int[np.ndarray, " e"], count: int) -> Int[np.ndarray, " n"]:
+    """Component number of each of `count` nodes joined by edges from `start` to `stop`.
+
+    >>> components(np.array([0, 3]), np.array([2, 1]), 5).tolist()
+    [0, 1, 0, 1, 2]
+    """
+    graph = sparse.coo_matrix((np.ones(len(start), dtype=bool), (start, stop)), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
 def align(

@@ -67,8 +67,9 @@ def reconstruction_errors(
 
     Returns:
         `missing_voxels` (how many were scored), `mean_disorientation_deg`, `p95_disorientation_deg`,
-        `share_above_5deg` (the key names the threshold), `wrong_grain_share` (see `wrong_grain`), both as fractions,
-        and `mape_percent` (see `mape_percent`), which is None for symmetries other than 432.
+        `share_above_5deg` (the key names the threshold) and `wrong_grain_share` (see `wrong_grain`), both as fractions,
+        the latter None where no missing voxel belongs to a grain, and `mape_percent` (see `mape_percent`), None for
+        symmetries other than 432.
 
     Raises:
         ValueError: no missing voxel was observed in the reference.

@@ -18,7 +18,7 @@ FLOOR_DEG = 0.5
 """Angular resolution of the measurement: no interval is narrower."""
 
 ROUNDING_DEG = 0.05
-"""Disorientations closer than this count as equal: the arc cosine of single precision, well below `FLOOR_DEG`."""
+"""Disorientations closer than this count as equal: above the rounding of single precision, well below `FLOOR_DEG`."""
 
 
 @partial(jax.jit, static_argnames="group")
@@ -138,7 +138,8 @@ def level_for(
     """The level to ask `radius` for so that its balls hold the truth in a share `wanted` of these voxels.
 
     Recalibration by one number, to be fitted on one volume and used on another (conformal prediction, Vovk et al.
-    2005): the `wanted`-quantile over voxels of the probability held by the smallest ball that reaches the truth.
+    2005): the `wanted`-quantile over voxels of the probability of those candidates that are nearer to the estimate than
+    the truth is, which a ball that reaches the truth must hold more than.
 
     Raises:
         ValueError: there is no voxel.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from polymicros_jax.orientation.groups import operators
+from polymicros_jax.orientation.groups import hamilton, operators
 from polymicros_jax.types import ArrayLike, Key
 
 Quaternion = tuple[Array, Array, Array, Array]
@@ -79,17 +79,8 @@ def multiply(a: Float[ArrayLike, "... 4"], b: Float[ArrayLike, "... 4"]) -> Floa
     """
     a, b = jnp.asarray(a), jnp.asarray(b)
     shape = jnp.broadcast_shapes(a.shape, b.shape)
-    aw, ax, ay, az = _split(jnp.broadcast_to(a, shape))
-    bw, bx, by, bz = _split(jnp.broadcast_to(b, shape))
-    return jnp.stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ],
-        axis=-1,
-    )
+    product = hamilton(_split(jnp.broadcast_to(a, shape)), _split(jnp.broadcast_to(b, shape)))
+    return jnp.stack(product, axis=-1)
 
 
 @_compiled
@@ -365,14 +356,9 @@ def _largest_w_hexagonal(m: Array) -> tuple[Array, Array]:
 
 
 def _largest_w(m: Array, group: str) -> tuple[Array, Array]:
+    """Of all products `s m` with the operations s of the group."""
     candidates = []
-    w, x, y, z = _split(m)
-    for sw, sx, sy, sz in operators(group).tolist():
-        product = (
-            sw * w - sx * x - sy * y - sz * z,
-            sw * x + sx * w + sy * z - sz * y,
-            sw * y - sx * z + sy * w + sz * x,
-            sw * z + sx * y - sy * x + sz * w,
-        )
-        candidates.append((jnp.abs(product[0]), product[1] ** 2 + product[2] ** 2 + product[3] ** 2))
+    for operation in operators(group).tolist():
+        w, x, y, z = hamilton(operation, _split(m))
+        candidates.append((jnp.abs(w), x**2 + y**2 + z**2))
     return _pick(candidates)

@@ -22,15 +22,13 @@ class Representation:
         group: proper rotation group of the Laue class whose equivalents share one value.
         channels: number H of real channels.
         sigma_data: root mean square over channels of the standard deviation under uniform texture; a trained prior
-        measures its own.
+            measures its own.
         encode: quaternions `(..., 4)` to `(..., H)`.
-        decode: `(..., H)` to the nearest quaternions `(..., 4)` and the distance `(...)` to the manifold. For
-        "rogsh3" the orientation
-            is the nearest of a 2-degree grid and **cannot be trusted**: 16 crystal orientations share each triple
-            (see `rogsh`).
+        decode: `(..., H)` to the nearest quaternions `(..., 4)` and the distance `(...)` to the manifold. For "rogsh3"
+            the orientation is the nearest of a 2-degree grid and **cannot be trusted**: 16 crystal orientations share
+            each triple (see `rogsh`).
         sample_rotation: a quaternion r to the orthogonal `(H, H)` matrix D with `encode(q * r) = D @ encode(q)`; None
-        where there is
-            no such matrix, so that fields in this representation must not be augmented by rotations.
+            where there is no such matrix, so that fields in this representation must not be augmented by rotations.
         invertible: whether `decode(encode(q))` is the same crystal.
     """
 

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import ndimage, sparse
-from scipy.sparse.csgraph import connected_components
+from scipy import ndimage
 
-from polymicros_jax.orientation.matching import close_pairs, group_means
+from polymicros_jax.orientation.matching import close_pairs, components, group_means
 from polymicros_jax.orientation.quaternion import disorientation
 from polymicros_jax.orientation.sections import nearest_slice, require_axis, sections
 from polymicros_jax.types import ArrayLike
@@ -89,7 +88,7 @@ def segment_plane(image: Float[np.ndarray, "r c 4"], group: str, threshold: floa
     down = np.asarray(disorientation(image[1:], image[:-1], group)) < threshold
     start = np.concatenate([number[:, 1:][across], number[1:][down]])
     stop = np.concatenate([number[:, :-1][across], number[:-1][down]])
-    return _components(start, stop, number.size).reshape(rows, columns)
+    return components(start, stop, number.size).reshape(rows, columns)
 
 
 def match_regions(
@@ -110,7 +109,7 @@ def match_regions(
     shifted = np.stack([regions[0], regions[1] + first])
     means = group_means(np.stack(images).reshape(-1, 4), shifted.ravel(), first + second, group)
     pairs = close_pairs(means, threshold, group)
-    grains = _components(pairs[:, 0], pairs[:, 1], first + second)[shifted]
+    grains = components(pairs[:, 0], pairs[:, 1], first + second)[shifted]
     return grains[0], grains[1]
 
 
@@ -203,9 +202,3 @@ def _distance_from(
     rows = (np.arange(shape[0]) - point[0]) * spacing[0]
     columns = (np.arange(shape[1]) - point[1]) * spacing[1]
     return np.hypot(rows[:, None], columns[None, :])
-
-
-def _components(start: Int[np.ndarray, " e"], stop: Int[np.ndarray, " e"], count: int) -> Int[np.ndarray, " n"]:
-    """Component number of each of `count` nodes joined by the given edges."""
-    graph = sparse.coo_matrix((np.ones(len(start), dtype=bool), (start, stop)), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int64)

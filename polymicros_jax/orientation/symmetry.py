@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from polymicros_jax.orientation.groups import LAUE_GROUPS, operators
+from polymicros_jax.orientation.groups import LAUE_GROUPS, hamilton, operators
 from polymicros_jax.orientation.quaternion import canonical, multiply
 from polymicros_jax.types import ArrayLike
 
@@ -41,19 +41,14 @@ def reduce_to_fundamental_zone(q: Float[ArrayLike, "*batch 4"], group: str = "43
     10.0
     """
     q = jnp.asarray(q)
-    w, x, y, z = q[..., 0], q[..., 1], q[..., 2], q[..., 3]
-    best = [w, x, y, z]
+    components = tuple(q[..., i] for i in range(4))
+    best = components
     # One operation after the other, elementwise: XLA fuses them, so memory stays that of the result whatever the
     # order of the group.
-    for sw, sx, sy, sz in operators(group).tolist()[1:]:
-        product = (
-            sw * w - sx * x - sy * y - sz * z,
-            sw * x + sx * w + sy * z - sz * y,
-            sw * y - sx * z + sy * w + sz * x,
-            sw * z + sx * y - sy * x + sz * w,
-        )
+    for operation in operators(group).tolist()[1:]:
+        product = hamilton(operation, components)
         larger = jnp.abs(product[0]) > jnp.abs(best[0])
-        best = [jnp.where(larger, new, old) for new, old in zip(product, best, strict=True)]
+        best = tuple(jnp.where(larger, new, old) for new, old in zip(product, best, strict=True))
     return canonical(jnp.stack(best, axis=-1))
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Complex, Float
 
 from polymicros_jax.orientation.groups import operators
 from polymicros_jax.orientation.harmonics import multiplicity, symmetrised
-from polymicros_jax.orientation.quaternion import conjugate, disorientation, multiply, rotate_vector
+from polymicros_jax.orientation.quaternion import conjugate, disorientation, multiply, random, rotate_vector
 from polymicros_jax.types import ArrayLike, Key
 
 _CHUNK = 8192
@@ -43,8 +43,8 @@ def odf_coefficients(
     flat = jnp.asarray(q).reshape(-1, 4)
     share = jnp.ones(flat.shape[0], flat.dtype) if weights is None else jnp.asarray(weights).reshape(-1)
     share = share / jnp.sum(share)
-    padding = -flat.shape[0] % min(_CHUNK, flat.shape[0])
     chunk = min(_CHUNK, flat.shape[0])
+    padding = -flat.shape[0] % chunk
     flat = jnp.pad(flat, ((0, padding), (0, 0))).reshape(-1, chunk, 4)
     share = jnp.pad(share, (0, padding)).reshape(-1, chunk)
     degrees = [degree for degree in range(max_degree + 1) if multiplicity(degree, group)]
@@ -185,9 +185,8 @@ def random_disorientations(key: Key, count: int, group: str = "432") -> Float[Ar
     >>> round(float(angles.mean())), round(float(angles.max()))  # Mackenzie: mean 40.7, largest 62.8 degrees
     (41, 62)
     """
-    q = jax.random.normal(key, (2, count, 4))
-    q = q / jnp.linalg.norm(q, axis=-1, keepdims=True)
-    return disorientation(q[0], q[1], group)
+    one, other = random(key, (2, count))
+    return disorientation(one, other, group)
 
 
 def disorientation_distribution(

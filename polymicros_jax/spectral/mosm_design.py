@@ -31,10 +31,19 @@ from scipy.stats import qmc
 from polymicros_jax.spectral.mosm_kernel import MosmParams, kernel, required_band
 
 BLOCK = 500
+"""Proposals in a Latin hypercube; another number would be another design."""
+
 CHUNK = 20
+"""Proposals tested at a time; divides `BLOCK`."""
+
 EDGE_TOLERANCE = 5e-4
+"""Largest covariance on the faces of the domain, relative to the largest variance."""
+
 EDGE_POINTS = 9
+"""Points along an edge of a face at which that is looked at."""
+
 MOST_BLOCKS_REJECTED = 20
+"""Blocks after which a design ends that has accepted fewer than one set a block."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,15 +82,14 @@ PRESETS: Mapping[str, Bounds] = {
     "paper": Bounds(),
     # The released code squares A. Standard deviation about 0.5, so a typical set leaves |m| <= 1 in one voxel of ten.
     "paper_squared": Bounds(squared=True, feasible_share=0.75),
-    # GSH-4: standard deviation 1/2 in each of nine channels, and no channel exceeds the norm, 3/2. The mean variance
-    # of a channel is
-    # Q E[w^2] (2 pi)^{3/2} E[sqrt|A|], which is 119 w_max^2 for Q = 4, so w_max = 0.0459 makes it 1/4.
+    # GSH-4: standard deviation 1/2 in each of nine channels, and no channel exceeds the norm, 3/2. The mean variance of
+    # a channel is Q E[w^2] (2 pi)^{3/2} E[sqrt|A|], which is 119 w_max^2 for Q = 4, so w_max = 0.0459 makes it 1/4.
     "gsh4": Bounds(weight=(-0.0459, 0.0459), limit=1.5, feasible_share=0.95, channels=9),
     # The hexagonal embedding has the same variance a channel and reaches 1.494. Of 27 channels the worst is worse: at
     # a share of 0.95 a third of the sets would be turned down, at 0.9 a sixth.
     "hex27": Bounds(weight=(-0.0459, 0.0459), limit=1.5, feasible_share=0.9, channels=27),
 }
-"""Bounds by name of the representation."""
+"""The paper's bounds as printed and as released, and those of the representations "gsh4" and "hex27"."""
 
 
 @dataclasses.dataclass(frozen=True)

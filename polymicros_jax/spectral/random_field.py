@@ -109,8 +109,7 @@ def factorise(covariances: Float[ArrayLike, "*n h h"]) -> SpectralFactor:
     """Factors the h x h Hermitian spectral matrix at every wavenumber, clipping negative eigenvalues.
 
     Measured covariances of a periodic volume are positive semi-definite; non-periodic or masked ones need not be, and
-    their `clipped_share` says by how much. The eigenvalues are differentiable, their gradient is not defined where
-    two coincide.
+    their `clipped_share` says by how much. Differentiable wherever no two eigenvalues coincide.
 
     Raises:
         ValueError: for covariances that are not finite (missing lags) or not Hermitian in (pair, lag), outside `jit`.

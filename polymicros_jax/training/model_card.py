@@ -140,7 +140,7 @@ def _scores(card: Mapping[str, Any]) -> list[str]:
     columns = ["noise level", "relative error", "noise removed (%)"]
     before = training.get("previous_relative_error")
     if before is not None:
-        columns[2:2] = [f"{_previous(card)}"]
+        columns[2:2] = [_previous(card)]
         columns += ["removed before (%)"]
         removed_before = share_removed(before, scale)
     columns.append("doing nothing")

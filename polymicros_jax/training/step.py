@@ -50,7 +50,10 @@ class Optimisation:
     ema: EmaLaw = SLOW_EMA
 
     def __post_init__(self) -> None:
-        """Refuses a batch that cannot be split as asked."""
+        """Refuses a training without a step, and a batch that cannot be split as asked."""
+        for name in ("steps", "batch", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: at least 1")
         if self.batch % self.accumulate:
             raise ValueError(f"batch = {self.batch}, accumulate = {self.accumulate}: the first must be a multiple")
 

@@ -32,7 +32,7 @@ MISSING_GREY = (0.80, 0.80, 0.80)
 DPI = 130
 """Sharp on a phone at full width, still under half a megabyte a figure."""
 
-_AXES = "xyz"
+AXES = "xyz"
 
 
 class _Shown(Figure):
@@ -80,7 +80,7 @@ def plane(
     size = volume.shape[axis]
     position = size // 2 if index is None else index
     if not 0 <= position < size:
-        raise ValueError(f"index along {_AXES[axis]}: got {position}, the volume has {size} planes there")
+        raise ValueError(f"index along {AXES[axis]}: got {position}, the volume has {size} planes there")
     return np.swapaxes(np.take(volume, position, axis=axis), 0, 1)
 
 
@@ -118,8 +118,8 @@ def label_micrometres(axes: Axes, axis: int) -> None:
     ('x (µm)', 'z (µm)')
     """
     right, up = in_plane_axes(axis)
-    axes.set_xlabel(f"{_AXES[right]} (µm)", fontsize=8)
-    axes.set_ylabel(f"{_AXES[up]} (µm)", fontsize=8)
+    axes.set_xlabel(f"{AXES[right]} (µm)", fontsize=8)
+    axes.set_ylabel(f"{AXES[up]} (µm)", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.locator_params(nbins=4)
 

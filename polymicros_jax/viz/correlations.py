@@ -5,6 +5,7 @@ the three planes of 2D-to-3D (Figs. 5 and 10), `explained_variance` and `princip
 (Fig. 3), `field_cubes` random fields (Fig. 11).
 """
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,7 +17,6 @@ from matplotlib.ticker import LogLocator
 
 from polymicros_jax.viz import canvas, cubes
 
-_AXES = "xyz"
 _CELL = 1.25  # inches
 
 # Dark, distinguishable without red-green vision (Okabe & Ito), each with its own marker for print in grey.
@@ -55,7 +55,7 @@ def central_planes(
     return pair_maps(
         plane,
         spacing=(spacing[right], spacing[up]),
-        axes=(_AXES[right], _AXES[up]),
+        axes=(canvas.AXES[right], canvas.AXES[up]),
         limit=limit,
         label=label,
         title=title,
@@ -141,11 +141,11 @@ def rows_of_pairs(
     names = [*rows, "difference"] if difference else list(rows)
     drawing = canvas.figure(_CELL * len(pairs) + 1.6, _CELL * len(names) + 0.5)
     table = drawing.subplots(len(names), len(pairs), squeeze=False)
-    top = _limit(planes, limit)
+    change = planes[-1] - planes[0]
+    top, top_change = _limit(planes, limit), _limit([change], None)
     for line, name in enumerate(names):
         is_difference = line == len(rows)
-        plane = planes[-1] - planes[0] if is_difference else planes[line]
-        bound = _limit([plane], None) if is_difference else top
+        plane, bound = (change, top_change) if is_difference else (planes[line], top)
         for column, (first, second) in enumerate(pairs):
             cell = table[line, column]
             _lag_map(cell, plane[:, :, first, second], spacing, bound)
@@ -156,8 +156,7 @@ def rows_of_pairs(
         table[line, 0].set_ylabel(heading, fontsize=8)
     _bar(drawing, table[: len(rows)], top, planes, label=label)
     if difference:
-        change = planes[-1] - planes[0]
-        _bar(drawing, table[len(rows) :], _limit([change], None), [change], label="difference")
+        _bar(drawing, table[len(rows) :], top_change, [change], label="difference")
     for cell in table[-1]:
         cell.set_xlabel("lag (µm)", fontsize=7)
     return drawing
@@ -195,41 +194,41 @@ def orthogonal_planes(
         raise ValueError("sets: got none, at least one is needed")
     shapes = {name: {axis: plane.shape for axis, plane in planes.items()} for name, planes in sets.items()}
     first, *others = shapes.values()
-    if any(shape != first for shape in others) or not set(first) <= set(_AXES) or not first:
-        raise ValueError(f"sets must share planes out of {list(_AXES)} and their shapes, got {shapes}")
-    shown = [axis for axis in _AXES if axis in first]
+    if any(shape != first for shape in others) or not set(first) <= set(canvas.AXES) or not first:
+        raise ValueError(f"sets must share planes out of {list(canvas.AXES)} and their shapes, got {shapes}")
+    shown = [axis for axis in canvas.AXES if axis in first]
     channels = next(iter(first.values()))[-1]
     if pairs is None:
         pairs = [(b, g) for b in range(channels) for g in range(b, channels)][:9]
     planes = {axis: [members[axis] for members in sets.values()] for axis in shown}
     everything = [plane for members in planes.values() for plane in members]
     changes = [members[-1] - members[0] for members in planes.values()]
-    top, last = _limit(everything, limit), _limit(changes, None)
+    top, top_change = _limit(everything, limit), _limit(changes, None)
     names = [*sets, "difference"] if difference else list(sets)
     drawing = canvas.figure(_CELL * len(pairs) + 1.7, _CELL * len(names) * len(shown) + 0.5)
     table = drawing.subplots(len(names) * len(shown), len(pairs), squeeze=False)
     for block, axis in enumerate(shown):
-        right, up = canvas.in_plane_axes(_AXES.index(axis))
+        right, up = canvas.in_plane_axes(canvas.AXES.index(axis))
         for row, name in enumerate(names):
             changed = row == len(sets)
-            plane = planes[axis][-1] - planes[axis][0] if changed else planes[axis][row]
+            plane = changes[block] if changed else planes[axis][row]
             line = table[block * len(names) + row]
             for column, (one, two) in enumerate(pairs):
-                bound = last if changed else top
+                bound = top_change if changed else top
                 _lag_map(line[column], plane[:, :, one, two], (spacing[right], spacing[up]), bound)
                 _only_outer_ticks(line[column], left=column == 0, bottom=row == len(names) - 1)
                 if row == 0 and block == 0:
                     line[column].set_title(f"({one}, {two})", fontsize=8)
                 if row == len(names) - 1:
-                    line[column].set_xlabel(f"lag {_AXES[right]} (µm)", fontsize=7)
-            line[0].set_ylabel(f"{name}\n{axis} = 0, lag {_AXES[up]} (µm)", fontsize=7)
+                    line[column].set_xlabel(f"lag {canvas.AXES[right]} (µm)", fontsize=7)
+            line[0].set_ylabel(f"{name}\n{axis} = 0, lag {canvas.AXES[up]} (µm)", fontsize=7)
     if not difference:
         _bar(drawing, table, top, everything, label=label)
         return drawing
     # One beside the upper, one beside the lower half: two abreast would take a third of the page.
     middle = len(table) // 2
     _bar(drawing, table[:middle], top, everything, label=label)
-    _bar(drawing, table[middle:], last, changes, label="difference")
+    _bar(drawing, table[middle:], top_change, changes, label="difference")
     return drawing
 
 
@@ -316,7 +315,7 @@ def explained_variance(
             raise ValueError(f"curve {name!r}: cumulative shares must rise within [0, 1]")
     drawing = canvas.figure(5.2, 3.6)
     axes = drawing.subplots()
-    for (name, curve), (colour, marker) in zip(curves.items(), LINES * (1 + len(curves) // len(LINES)), strict=False):
+    for (name, curve), (colour, marker) in zip(curves.items(), itertools.cycle(LINES), strict=False):
         count = np.arange(1, len(curve) + 1)
         axes.plot(
             count, 100 * curve, color=colour, marker=marker, markevery=0.06, markersize=4, linewidth=1.4, label=name

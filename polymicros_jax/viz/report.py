@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,6 @@ from matplotlib.figure import Figure
 
 from polymicros_jax.data.atomic import replacing
 from polymicros_jax.viz import canvas
-
-Cell = str | float | int | None
 
 
 @dataclass(frozen=True)
@@ -194,11 +193,12 @@ def _best(column: Column, rows: Mapping[str, Mapping[str, Any]]) -> str | None:
     return _number(min(values) if column.best == "min" else max(values), column)
 
 
-def _is_number(value: Cell) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: Any) -> bool:
+    # `Real` covers the scalars of NumPy, which are neither int nor, but for float64, float.
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _number(value: Cell, column: Column) -> str:
+def _number(value: Any, column: Column) -> str:
     if isinstance(value, str):
         return _escape(value)
     if value is None or not _is_number(value):

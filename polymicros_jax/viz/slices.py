@@ -14,7 +14,6 @@ from matplotlib.patches import Rectangle
 
 from polymicros_jax.viz import canvas
 
-_AXES = "xyz"
 _PANEL = 2.6  # inches; four panels abreast fill a page
 
 
@@ -58,7 +57,7 @@ def orthogonal(
         chosen = indices[column]
         index = rgb.shape[column] // 2 if chosen is None else chosen
         _draw_rgb(axes, rgb, known, column, index, spacing)
-        axes.set_title(f"{_AXES[column]} = {(index + 0.5) * spacing[column]:.4g} µm", fontsize=9)
+        axes.set_title(f"{canvas.AXES[column]} = {(index + 0.5) * spacing[column]:.4g} µm", fontsize=9)
     if title:
         drawing.suptitle(title, fontsize=11)
     return drawing

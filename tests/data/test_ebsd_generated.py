@@ -1,5 +1,6 @@
 """Readers against small files written here by hand, following each format's published layout."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -257,6 +258,17 @@ def test_ang_phases_are_those_that_the_header_numbers(tmp_path: Path, numbers: t
         ebsd.read(path, frame="none")
 
 
+def test_ang_comments_among_the_points_do_not_shift_line_numbers(tmp_path: Path) -> None:
+    path = ang(tmp_path / "a.ang")
+    lines = path.read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if not line.startswith("#"))
+    path.write_text("\n".join([*lines[: first + 1], "# a remark", *lines[first + 1 :]]))
+    assert_expected(ebsd.read(path, frame="none"), (0.5, 0.25))
+    path.write_text("\n".join([*lines[: first + 1], "# a remark", "six " + lines[first + 1].split(maxsplit=1)[1]]))
+    with pytest.raises(DataError, match=rf"line {first + 3}: found 'six'"):
+        ebsd.read(path, frame="none")
+
+
 def test_ang_points_in_any_order_and_missing_points(tmp_path: Path) -> None:
     path = ang(tmp_path / "a.ang")
     lines = path.read_text().splitlines()
@@ -474,6 +486,10 @@ def test_oxford_hexagonal_crystals_turn_to_x_along_a(tmp_path: Path) -> None:
     before = np.asarray(quaternion.to_matrix(cubic_only.quaternions[place]))
     after = np.asarray(quaternion.to_matrix(read.quaternions[place]))
     assert np.abs(after.T @ [1, 0, 0] - before.T @ a_in_oxford).max() < 1e-5
+    # A volume that does not number its only phase is turned like one that does.
+    one = dataclasses.replace(written.only_phase(2), phase=np.zeros(written.shape, int))
+    assert one.mask.any()
+    assert np.array_equal(to_map(one, "oxford").quaternions[one.mask], read.quaternions[one.mask])
 
 
 def edited(write: Callable[[Path], Path], name: str, old: str, new: str) -> Callable[[Path], Path]:

@@ -265,6 +265,12 @@ def test_volume_goes_to_a_folder_of_ang_and_back(tmp_path: Path) -> None:
         export.write_ang(volume, tmp_path / "other", frame="tsl")
 
 
+@pytest.mark.parametrize("name", ["A.VTI", "A.DREAM3D", "A.NPZ"])
+def test_suffixes_in_capitals_are_written(tmp_path: Path, name: str) -> None:
+    volume = grains((3, 2, 2))
+    assert export.write(volume, tmp_path / name).is_file()
+
+
 def test_npz_round_trip_and_unknown_suffix(tmp_path: Path) -> None:
     volume = with_holes(grains())
     back = ebsd.read(export.write(volume, tmp_path / "a.npz"))

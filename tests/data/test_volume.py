@@ -110,6 +110,10 @@ def test_group_of_several_phases_must_be_chosen() -> None:
     second = duplex.only_phase(2)
     assert second.group == "622"
     assert np.array_equal(second.mask, base.mask & (phase == 2))
+    for absent in (0, 3):
+        with pytest.raises(DataError, match=f"phase: found {absent}, accepted are 1 to 2"):
+            duplex.only_phase(absent)
+    assert (duplex.phase_groups, second.phase_groups) == (("432", "622"), ("622", "622"))
     assert dataclasses.replace(base, symmetry=("432", "432"), phase=phase).symmetry == "432"
 
 

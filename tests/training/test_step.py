@@ -195,6 +195,12 @@ def test_steps_differ_by_their_number_alone(linear_network):
     assert loss(7) != loss(8)
 
 
+@pytest.mark.parametrize("name", ["steps", "batch", "accumulate"])
+def test_a_training_of_nothing_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} = 0: at least 1"):
+        dataclasses.replace(OPTIMISATION, **{name: 0})
+
+
 def test_a_batch_that_cannot_be_split_is_refused():
     with pytest.raises(ValueError, match="batch = 10, accumulate = 4"):
         dataclasses.replace(OPTIMISATION, batch=10)

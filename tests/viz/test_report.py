@@ -120,6 +120,17 @@ def test_table_shows_scaled_values_and_marks_the_best(tmp_path: Path) -> None:
     assert page.texts("p", **{"class": "note"}) == ["Missing voxels only. Best value of a column in bold, with a mark."]
 
 
+def test_scalars_of_numpy_are_numbers(tmp_path: Path) -> None:
+    columns = [report.Column("error", "error", digits=1), report.Column("count", "count", best="max", digits=0)]
+    rows = {
+        "a": {"error": np.float32(1.5), "count": np.int64(3)},
+        "b": {"error": np.float64(2.5), "count": np.float32(np.nan)},
+    }
+    section = report.Section("Scores", table=report.Table(columns, rows))
+    page = Page(report.render(title="t", summary="s", sections=[section]))
+    assert page.texts("td") == ["1.5", "3", "2.5", "–"]
+
+
 def test_best_can_be_the_largest_and_a_single_row_is_not_marked(tmp_path: Path) -> None:
     columns = [report.Column("coverage", "coverage", best="max"), report.Column("n", "draws", best=None, digits=0)]
     rows = {"a": {"coverage": 0.8, "n": 4}, "b": {"coverage": 0.9, "n": 8}}

@@ -42,7 +42,8 @@ def read_ang(path: Path, frame: str | None) -> OrientationVolume:
         )
     header = [line.lstrip()[1:].strip() for line in lines[:body] if line.strip()]
     phases = _phases(path, header)
-    data = table(path, [line for line in lines[body:] if not line.lstrip().startswith("#")], body + 1, 8)
+    rows = ["" if line.lstrip().startswith("#") else line for line in lines[body:]]  # emptied: lines keep their numbers
+    data = table(path, rows, body + 1, 8)
     euler, confidence = data[:, :3], data[:, 6]
     # 1e-3: the angles are written with five decimals.
     observed = (confidence >= 0) & ~np.all(np.abs(euler - FULL_TURNS) < 1e-3, axis=1)

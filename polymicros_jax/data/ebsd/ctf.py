@@ -6,7 +6,7 @@ import numpy as np
 
 from polymicros_jax.data.ebsd.frames import require
 from polymicros_jax.data.ebsd.scan import Scan, to_volume
-from polymicros_jax.data.ebsd.text import number, read_lines, table, whole
+from polymicros_jax.data.ebsd.text import read_lines, table, whole
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.laue import HKL_GROUPS, from_space_group
 from polymicros_jax.data.volume import OrientationVolume
@@ -108,9 +108,9 @@ def _phases(path: Path, header: list[str]) -> tuple[list[str], list[str]]:
             raise DataError(
                 f"{path}: phase: found {row!r}, accepted are lengths, angles, name, Laue group, space group"
             )
-        group = HKL_GROUPS.get(int(number(path, "Laue group", cells[3])))
+        group = HKL_GROUPS.get(whole(path, "Laue group", cells[3]))
         if group is None and len(cells) > 4:
-            group = from_space_group(int(number(path, "space group", cells[4])))
+            group = from_space_group(whole(path, "space group", cells[4]))
         if group is None:
             raise DataError(f"{path}: Laue group of {cells[2]}: found {cells[3]!r}, accepted are 1 to 11")
         groups.append(group)

@@ -98,12 +98,10 @@ def from_map(volume: OrientationVolume, frame: str) -> OrientationVolume:
 
 def _turn_crystal(volume: OrientationVolume, angle: float) -> OrientationVolume:
     """Adds `angle` to phi2 in the phases whose a and a* differ."""
-    count = max(1, int(volume.phase.max()))
-    groups = (volume.symmetry,) * count if isinstance(volume.symmetry, str) else volume.symmetry
-    concerned = [number for number, group in enumerate(groups, start=1) if group in _A_AND_A_STAR_DIFFER]
+    concerned = [n for n, group in enumerate(volume.phase_groups, start=1) if group in _A_AND_A_STAR_DIFFER]
     if not concerned:
         return volume
     turn = quaternion.from_euler(np.array([0.0, 0.0, angle], dtype=np.float32))
     q = np.asarray(quaternion.multiply(turn, volume.quaternions))
-    chosen = np.isin(volume.phase, concerned)[..., None]
+    chosen = np.isin(np.maximum(volume.phase, 1), concerned)[..., None]
     return dataclasses.replace(volume, quaternions=np.where(chosen, q, volume.quaternions))

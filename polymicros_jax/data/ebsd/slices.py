@@ -98,8 +98,7 @@ def stack(maps: Sequence[OrientationVolume], names: Sequence[str], spacing: floa
         if each.shape != first.shape or not np.allclose(each.spacing[:2], first.spacing[:2], rtol=1e-3):
             raise DataError(
                 f"{name}: found a grid of {each.shape[:2]} with steps {each.spacing[:2]}, accepted is that of "
-                f"{names[0]}, "
-                f"{first.shape[:2]} with steps {first.spacing[:2]}"
+                f"{names[0]}, {first.shape[:2]} with steps {first.spacing[:2]}"
             )
         if each.symmetry != first.symmetry:
             raise DataError(

@@ -3,6 +3,7 @@
 `write` chooses by suffix. Every file appears complete or not at all.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,14 @@ __all__ = [
     "write_vti",
 ]
 
-SUFFIXES = (".vti", ".dream3d", ".ang", ".npz")
+_WRITERS: dict[str, Callable[..., Path]] = {
+    ".vti": write_paraview,
+    ".dream3d": write_dream3d,
+    ".ang": write_ang,
+    ".npz": save,
+}
+SUFFIXES = tuple(_WRITERS)
+"""What `write` accepts."""
 
 
 def write(volume: OrientationVolume, path: str | Path, **options: Any) -> Path:
@@ -50,8 +58,7 @@ def write(volume: OrientationVolume, path: str | Path, **options: Any) -> Path:
     polymicros_jax.data.errors.DataError: part.stl: found suffix '.stl', accepted are .vti, ...
     """
     target = Path(path)
-    writers = {".vti": write_paraview, ".dream3d": write_dream3d, ".ang": write_ang, ".npz": save}
-    if target.suffix.lower() not in writers:
+    writer = _WRITERS.get(target.suffix.lower())
+    if writer is None:
         raise DataError(f"{target}: found suffix {target.suffix!r}, accepted are {', '.join(SUFFIXES)}")
-    writer: Any = writers[target.suffix.lower()]
     return writer(volume, target, **options)

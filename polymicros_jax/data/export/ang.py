@@ -61,9 +61,7 @@ def _write_map(volume: OrientationVolume, path: Path) -> None:
     observed = volume.mask[:, :, 0].T.reshape(-1)
     euler = np.asarray(quaternion.to_euler(volume.quaternions[:, :, 0])).transpose(1, 0, 2).reshape(-1, 3)
     y, x = np.mgrid[:ny, :nx].reshape(2, -1)
-    groups = (
-        volume.symmetry if isinstance(volume.symmetry, tuple) else (volume.symmetry,) * max(1, int(volume.phase.max()))
-    )
+    groups = volume.phase_groups
     phase = volume.phase[:, :, 0].T.reshape(-1)
 
     def column(name: str, default: float) -> np.ndarray:

@@ -90,11 +90,10 @@ def _materials(volume: OrientationVolume, grains: np.ndarray | None) -> tuple[np
     pairs = np.stack([phase, grains.reshape(-1)], axis=1)
     _, first, inverse = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     inverse = inverse.reshape(-1)
-    groups = (volume.symmetry,) * int(phase.max()) if isinstance(volume.symmetry, str) else volume.symmetry
     mean = np.empty((len(first), 4))
     for number in np.unique(phase):
         voxels, materials = phase == number, phase[first] == number
-        means = group_means(q[voxels], inverse[voxels], len(first), groups[number - 1])
+        means = group_means(q[voxels], inverse[voxels], len(first), volume.phase_groups[number - 1])
         mean[materials] = means[materials]
     return inverse.reshape(volume.shape), phase[first], mean.astype(np.float32)
 

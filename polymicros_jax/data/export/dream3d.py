@@ -62,11 +62,10 @@ def write_dream3d(volume: OrientationVolume, path: str | Path) -> Path:
     ['DataStructure']
     """
     target = Path(path)
-    if target.suffix != ".dream3d":
+    if target.suffix.lower() != ".dream3d":
         raise DataError(f"{target}: found suffix {target.suffix!r}, accepted is .dream3d")
     euler = np.asarray(quaternion.to_euler(volume.quaternions), dtype=np.float32)
-    count = max(1, int(volume.phase.max()))
-    groups = (volume.symmetry,) * count if isinstance(volume.symmetry, str) else volume.symmetry
+    groups = volume.phase_groups
     names = phase_names(volume, len(groups))
 
     def slowest_first(values: np.ndarray) -> np.ndarray:

@@ -60,8 +60,7 @@ def ipf_colours(volume: OrientationVolume, axis: str | tuple[float | int, float 
     [255, 0, 0]
     """
     colours = np.zeros((*volume.shape, 3), dtype=np.uint8)
-    count = max(1, int(volume.phase.max()))
-    groups = (volume.symmetry,) * count if isinstance(volume.symmetry, str) else volume.symmetry
+    groups = volume.phase_groups
     for group in sorted(set(groups) & set(COLOURED)):
         numbers = [number for number, each in enumerate(groups, start=1) if each == group]
         chosen = volume.mask & np.isin(np.maximum(volume.phase, 1), numbers)

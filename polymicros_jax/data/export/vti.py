@@ -53,7 +53,7 @@ def write_vti(
     True
     """
     target = Path(path)
-    if target.suffix != ".vti":
+    if target.suffix.lower() != ".vti":
         raise DataError(f"{target}: found suffix {target.suffix!r}, accepted is .vti")
     arrays = {name: np.asarray(values) for name, values in cells.items()}
     shapes = {values.shape[:3] for values in arrays.values()}
