@@ -88,7 +88,7 @@ kind, prior = pm.representation("gsh4"), pm.load_prior("compact_gsh4")
 sections = {axis: np.asarray(kind.encode(each.quaternions)).squeeze("xyz".index(axis)) for axis, each in maps.items()}
 key = jax.random.key(0)
 target_key, _ = jax.random.split(key)  # `expand` makes its targets with this key: these are the same
-targets = slice_targets(target_key, sections, SHAPE)
+targets = slice_targets(target_key, sections, SHAPE, kind=kind)
 variance = float(np.mean([np.trace(plane[0, 0]) / kind.channels for plane in targets.planes.values()]))
 print(f"variance {variance:.3f}; maps less the nearest reachable statistics, root mean square: {targets.misfit:.4f}")
 

@@ -49,7 +49,7 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
     with Progress("draws", objects.settings["draws"]) as progress:
         fields = expand(key, objects.prior, channels, objects.shape, progress=progress.update, **objects.settings)
     target_key, _ = jax.random.split(key)  # as `reconstruct.expand` splits it: these are the targets it matched
-    targets = slice_targets(target_key, channels, objects.shape)
+    targets = slice_targets(target_key, channels, objects.shape, kind=kind)
     first = next(iter(maps.values()))
     volumes, rows, files = {}, {}, []
     for number, field in enumerate(fields):

@@ -27,6 +27,7 @@ def shrink_training(config: ConfigDict, steps: int = 2) -> ConfigDict:
     train.checkpoint_every = 1
     train.network.width = 8
     train.network.multipliers = (1, 2)
+    train.network.blocks = 1
     train.optimisation.steps = steps
     train.optimisation.accumulate = min(train.optimisation.accumulate, 2)
     train.optimisation.batch = 2

@@ -8,6 +8,12 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+# The suite is compilation: thousands of programs, each run a few times on small arrays. XLA's cheapest compilation
+# halves its time; processes that tests start inherit it. Tests marked slow or entry compile as a user does.
+QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+os.environ.setdefault(QUICK, "1")
+jax.config.update("jax_disable_most_optimizations", os.environ[QUICK] == "1")
+
 # orix compiles its ufuncs into a cache beside its own files. Two test processes that fill an empty cache at the same
 # time crash each other (segmentation fault on import, numba 0.68), so each has its own.
 if _worker := os.environ.get("PYTEST_XDIST_WORKER"):
@@ -18,6 +24,26 @@ install_import_hook("polymicros_jax", "beartype.beartype")
 
 # (n, 3) + (3,) is a bug more often than a wish: broadcasting must be written out.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True)
+def compilation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets XLA optimise where a test takes minutes of computation."""
+    if not any(request.node.get_closest_marker(name) for name in ("slow", "entry")):
+        yield
+        return
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    monkeypatch.setenv(QUICK, "0")
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs() -> Iterator[None]:
+    """Compiled programs do not outlive the file they were made for: a worker would grow to 6 GB."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

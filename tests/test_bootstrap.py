@@ -61,7 +61,6 @@ def _kill_when(process: subprocess.Popen[bytes], happened: Path) -> None:
     process.wait()
 
 
-@pytest.mark.slow
 def test_a_stage_may_write_elsewhere(tmp_path: Path) -> None:
     elsewhere, workdir = tmp_path / "dataset" / "README.md", tmp_path / "run"
     workdir.mkdir()
@@ -77,6 +76,7 @@ def test_a_stage_may_write_elsewhere(tmp_path: Path) -> None:
     assert f"Files: 1_first/report.html, {elsewhere}" in page
 
 
+@pytest.mark.slow
 def test_a_killed_chain_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     config = tmp_path / "chain.py"
     config.write_text(CHAIN.format(tests=str(Path(__file__).parent)))

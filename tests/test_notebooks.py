@@ -1,9 +1,8 @@
 """The notebooks: each pair in sync, and each run from top to bottom, with what it claims checked on its own values.
 
-By default a notebook is shrunk. The settings of its cell tagged ``parameters`` are replaced; the shipped network, which
-takes a minute to compile, by the exact denoiser of a Gaussian field; and XLA optimises little, because compiling is
-nearly all there is to do. At full size, with the shipped prior, they run under ``-m slow``. To execute them for keeps
-after a change::
+By default a notebook is shrunk. The settings of its cell tagged ``parameters`` are replaced, and the shipped network,
+which takes a minute to compile, by the exact denoiser of a Gaussian field. At full size, with the shipped prior, they
+run under ``-m slow``. To execute them for keeps after a change::
 
     jupytext --to ipynb --update notebooks/*.py && jupyter execute --inplace notebooks/*.ipynb
 """
@@ -12,8 +11,6 @@ import importlib.metadata
 import json
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +36,7 @@ SHRUNK: dict[str, dict[str, Any]] = {
     "reconstruct_my_scan": {"START": (0, 40, 20), "STOP": (16, 56, 37), "DRAWS": 2, "STEPS": 12},
     "maps_to_damask": {"SHAPE": (12, 12, 12), "STEPS": 4},
     "match_statistics": {"SIDE": 48, "REACH": 3, "STEPS": 80},
-    "own_conditioner": {"SHAPE": (12, 12, 12), "STEPS": 6},
+    "own_conditioner": {"SHAPE": (12, 12, 12), "STEPS": 12},
     "local_model": {"NETWORK": TINY, "PATCH": 8, "BATCH": 4, "STEPS": 60},
 }
 SIZES = [pytest.param(True, id="shrunk"), pytest.param(False, id="full", marks=pytest.mark.slow)]
@@ -65,21 +62,6 @@ class GaussianPrior(Prior):
 GAUSSIAN = GaussianPrior({}, TINY, 0.5, "gsh4")
 
 
-@contextmanager
-def quick_compilation(active: bool) -> Iterator[None]:
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", active)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def programs() -> Iterator[None]:
-    """No program that was compiled here for speed of compilation outlives these tests."""
-    yield
-    jax.clear_caches()
-
-
 def cells(name: str) -> list[Any]:
     return jupytext.read(FOLDER / f"{name}.py").cells
 
@@ -92,7 +74,7 @@ def run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shrunk: bool
         monkeypatch.setattr(pm, "load_prior", lambda name: GAUSSIAN if name == "compact_gsh4" else shipped(name))
     namespace: dict[str, Any] = {"__name__": "__main__"}
     # The suite forbids what a user's session allows: adding (n, 3) and (3,).
-    with jax.numpy_rank_promotion("allow"), quick_compilation(shrunk):
+    with jax.numpy_rank_promotion("allow"):
         for number, cell in enumerate(each for each in cells(name) if each.cell_type == "code"):
             exec(compile(cell.source, f"{name}, code cell {number + 1}", "exec"), namespace)
             if "parameters" in cell.metadata.get("tags", ()):

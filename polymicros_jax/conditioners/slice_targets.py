@@ -5,6 +5,9 @@ has a spectral matrix of rank one at every wavenumber: in general *no* volume ha
 (measured: 32^3, 40 grains, 3 channels: recolouring stalls at a largest difference of 0.17 at a variance of 0.25).
 Targets are therefore made in two steps: averages where planes share lags, and the statistics of the field that L-BFGS
 fits to them in the least-squares sense. Nothing but the slices is looked at.
+
+That field should be one of orientations: a free one may have any variance, and takes up to twice what crystals can
+have where the maps are small samples (IN100, 24^3: 0.44 to 0.53 per channel of GSH-4, crystals have less than 0.25).
 """
 
 from collections.abc import Mapping
@@ -17,6 +20,7 @@ from jaxtyping import Array, Float
 
 from polymicros_jax.conditioners.plane_spectra import plane_roots, recolour
 from polymicros_jax.conditioners.two_point import minimise, plane_covariances
+from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.spectral.grid import integer_lags
 from polymicros_jax.spectral.two_point import slice_planes
 from polymicros_jax.types import ArrayLike, Key
@@ -24,12 +28,16 @@ from polymicros_jax.types import ArrayLike, Key
 # Lines on which two planes meet: (plane, plane) for the lags along x, y and z. A plane holds its two axes in order.
 _SHARED = ((("y", 0), ("z", 0)), (("x", 0), ("z", 1)), (("x", 1), ("y", 1)))
 
+# Channels change by so much where a unit quaternion changes by one (GSH-4: 3/2 sqrt(4 (4 + 1) / 3) per radian). Scaled
+# by it quaternions are as stiff as the field, which `minimise` counts on.
+_STEEPNESS = 8.0
+
 
 class SliceTargets(NamedTuple):
     """What the volume is asked to match.
 
     Attributes:
-      planes: covariances ``(n, m, h, h)`` per normal, of an existing field: reachable exactly.
+      planes: covariances ``(n, m, h, h)`` per normal, about its own mean, of an existing field: reachable exactly.
       mean: ``(h,)`` mean over the pixels of all slices.
       misfit: root mean square difference between `planes` and the slices' own covariances, over the lags that the
         slices determine.
@@ -45,6 +53,7 @@ def slice_targets(
     slices: Mapping[str, Float[ArrayLike, "_ _ h"]],
     shape: tuple[int, int, int],
     *,
+    kind: Representation | None = None,
     periodic: bool = False,
     budget: int = 100,
 ) -> SliceTargets:
@@ -54,6 +63,8 @@ def slice_targets(
       key: PRNG key of the field that is fitted.
       slices: normal ``"x"``, ``"y"``, ``"z"`` to a map ``(n, m, h)`` on the other two axes in order; one to three.
       shape: grid of the volume. Slices may be larger or smaller; lags a slice is too small for are left free.
+      kind: representation of the channels; with it the targets are the statistics of a field of orientations, without
+        it those of any field.
       periodic: whether the maps wrap around. Measured maps do not.
       budget: gradient evaluations of the fit.
 
@@ -62,7 +73,7 @@ def slice_targets(
     """
     mean, planes = slice_covariances(slices, shape, periodic)
     observed = {name: jnp.asarray(plane, jnp.float32) for name, plane in reconciled(planes).items()}
-    fitted = _fit(key, observed, shape, budget)
+    fitted = _fit(key, observed, jnp.asarray(mean, jnp.float32), shape, kind, budget)
     squares = [jnp.square(fitted[name] - plane) for name, plane in observed.items()]
     misfit = jnp.sqrt(jnp.nanmean(jnp.concatenate([square.ravel() for square in squares])))
     return SliceTargets(planes=fitted, mean=jnp.asarray(mean, jnp.float32), misfit=misfit)
@@ -126,15 +137,30 @@ def _lag_index(volume: int, plane: int) -> np.ndarray:
     return np.where(inside, lags % plane, -1)
 
 
-def _fit(key: Key, planes: dict[str, Array], shape: tuple[int, int, int], budget: int) -> dict[str, Array]:
+def _fit(
+    key: Key,
+    planes: dict[str, Array],
+    mean: Array,
+    shape: tuple[int, int, int],
+    kind: Representation | None,
+    budget: int,
+) -> dict[str, Array]:
     """Plane covariances of the field that fits the targets best, from recoloured white noise."""
 
+    def orientations(q: Array) -> Array:
+        assert kind is not None
+        return kind.encode(q / jnp.linalg.norm(q, axis=-1, keepdims=True))
+
     @jax.jit
-    def fit(key: Key, planes: dict[str, Array]) -> dict[str, Array]:
-        channels = next(iter(planes.values())).shape[-1]
+    def fit(key: Key, planes: dict[str, Array], mean: Array) -> dict[str, Array]:
         filled = {name: jnp.where(jnp.isnan(plane), 0.0, plane) for name, plane in planes.items()}
-        start = recolour(jax.random.normal(key, (*shape, channels)), plane_roots(filled), 2)
-        found = plane_covariances(minimise(start, planes, 0.0, budget).field)
+        start = recolour(jax.random.normal(key, (*shape, mean.size)), plane_roots(filled), 2)
+        if kind is None:
+            found = plane_covariances(minimise(start, planes, 0.0, budget).field)
+        else:
+            guess = _STEEPNESS * kind.decode(start + mean.reshape(1, 1, 1, -1))[0]
+            q = minimise(guess, planes, 0.0, budget, field=orientations, mean=mean).field
+            found = plane_covariances(orientations(q))
         return {name: found[name] for name in planes}
 
-    return fit(key, planes)
+    return fit(key, planes, mean)

@@ -4,7 +4,7 @@ The paper descends the gradient several thousand times between two diffusion ste
 (`plane_spectra`) bring the state near and L-BFGS finishes, within a fixed budget of gradient evaluations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -27,7 +27,7 @@ class Match(NamedTuple):
     """Outcome of an optimisation.
 
     Attributes:
-      field: the optimised field.
+      field: the optimised field, or what it is made of.
       evaluations: evaluations of the objective with its gradient.
       error: largest absolute difference of a covariance on the planes.
     """
@@ -95,21 +95,26 @@ def plane_covariances(x: Float[Array, "nx ny nz h"]) -> dict[str, Float[Array, "
 
 
 def minimise(
-    x: Float[Array, "nx ny nz h"],
+    x: Float[Array, "nx ny nz c"],
     planes: Mapping[str, Float[Array, "_ _ h h"]],
     threshold: Float[Array, ""] | float,
     budget: int,
+    *,
+    field: Callable[[Array], Array] | None = None,
+    mean: Float[Array, " h"] | None = None,
 ) -> Match:
     """L-BFGS on the squared differences of plane covariances. Targets that are NaN (missing lags) are not matched.
 
     Args:
-      x: field to start from.
+      x: field to start from, or what the field is made of.
       planes: targets.
       threshold: stops once the largest absolute difference is at most this.
       budget: most evaluations of the objective with its gradient; never exceeded.
+      field: ``x`` to the field ``(nx, ny, nz, h)``; by default ``x`` is the field.
+      mean: what the mean of the field is drawn to besides; by default it is free.
 
     Returns:
-      The last field: the line search never lets the objective rise.
+      The last ``x``: the line search never lets the objective rise.
     """
     size = float(x[..., 0].size) ** 0.5
     # The Hessian of the summed squares is at most 8 spectral traces per plane and voxel. In these units it is at most
@@ -117,12 +122,17 @@ def minimise(
     trace = jnp.max(jnp.stack([_largest_trace(plane) for plane in planes.values()]))
     scale = 1.0 / (8.0 * len(planes) * jnp.maximum(trace, jnp.finfo(x.dtype).tiny))
 
+    def made(y: Array) -> Array:
+        return y * size if field is None else field(y * size)
+
     def differences(y: Array) -> list[Array]:
-        found = plane_covariances(y * size)
+        found = plane_covariances(made(y))
         return [jnp.where(jnp.isnan(plane), 0.0, found[name] - plane) for name, plane in planes.items()]
 
     def objective(y: Array) -> Array:
-        return scale * sum((jnp.sum(jnp.square(d)) for d in differences(y)), start=jnp.zeros((), y.dtype))
+        squares = sum((jnp.sum(jnp.square(d)) for d in differences(y)), start=jnp.zeros((), y.dtype))
+        astray = 0.0 if mean is None else jnp.sum(jnp.square(jnp.mean(made(y), axis=(0, 1, 2)) - mean))
+        return scale * squares + astray
 
     def largest(y: Array) -> Array:
         return jnp.max(jnp.stack([jnp.max(jnp.abs(d)) for d in differences(y)]))

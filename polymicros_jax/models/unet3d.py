@@ -21,6 +21,7 @@ from polymicros_jax.models.layers import (
     ResidualBlock,
     Up,
     depth_to_space,
+    draw_kernels,
     space_to_depth,
 )
 from polymicros_jax.types import ArrayLike, Key, Params
@@ -192,6 +193,8 @@ class UNet3D(nnx.Module):
 def init(key: Key, config: UNet3DConfig) -> Params:
     """Fresh parameters as a nested dict of float32 arrays.
 
+    Kernels are drawn by `layers.draw_kernels`, but for the last of the network and of each round, which are zero.
+
     >>> config = UNet3DConfig(channels=9, width=8, multipliers=(1, 2))
     >>> params = jax.eval_shape(lambda key: init(key, config), jax.random.key(0))  # shapes alone, at no cost
     >>> parameter_count(params)
@@ -199,7 +202,7 @@ def init(key: Key, config: UNet3DConfig) -> Params:
     """
 
     def build(key: Key) -> Params:
-        return nnx.to_pure_dict(nnx.state(UNet3D(config, rngs=nnx.Rngs(params=key)), nnx.Param))
+        return draw_kernels(key, nnx.to_pure_dict(nnx.state(UNet3D(config, rngs=nnx.Rngs(0)), nnx.Param)))
 
     return jax.jit(build)(key)
 

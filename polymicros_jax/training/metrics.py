@@ -52,7 +52,7 @@ def relative_errors(
     return errors
 
 
-def root_mean_square(patches: Float[np.ndarray, "n nx ny nz h"]) -> float:
+def root_mean_square(patches: Float[np.ndarray, "*shape"]) -> float:
     """The scale that relative errors refer to; 1/2 for every field of GSH-4, whose norm is constant.
 
     >>> root_mean_square(np.full((2, 4, 4, 4, 9), -0.5, np.float32))

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from polymicros_jax.types import ArrayLike
 from polymicros_jax.viz import canvas, cubes
 
 _CELL = 1.25  # inches
@@ -163,7 +164,7 @@ def rows_of_pairs(
 
 
 def orthogonal_planes(
-    sets: Mapping[str, Mapping[str, Float[np.ndarray, "_ _ h h"]]],
+    sets: Mapping[str, Mapping[str, Float[ArrayLike, "_ _ h h"]]],
     *,
     pairs: list[tuple[int, int]] | None = None,
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
@@ -192,7 +193,8 @@ def orthogonal_planes(
     """
     if not sets:
         raise ValueError("sets: got none, at least one is needed")
-    shapes = {name: {axis: plane.shape for axis, plane in planes.items()} for name, planes in sets.items()}
+    arrays = {name: {axis: np.asarray(plane) for axis, plane in planes.items()} for name, planes in sets.items()}
+    shapes = {name: {axis: plane.shape for axis, plane in planes.items()} for name, planes in arrays.items()}
     first, *others = shapes.values()
     if any(shape != first for shape in others) or not set(first) <= set(canvas.AXES) or not first:
         raise ValueError(f"sets must share planes out of {list(canvas.AXES)} and their shapes, got {shapes}")
@@ -200,7 +202,7 @@ def orthogonal_planes(
     channels = next(iter(first.values()))[-1]
     if pairs is None:
         pairs = [(b, g) for b in range(channels) for g in range(b, channels)][:9]
-    planes = {axis: [members[axis] for members in sets.values()] for axis in shown}
+    planes = {axis: [members[axis] for members in arrays.values()] for axis in shown}
     everything = [plane for members in planes.values() for plane in members]
     changes = [members[-1] - members[0] for members in planes.values()]
     top, top_change = _limit(everything, limit), _limit(changes, None)

@@ -9,7 +9,9 @@ from scipy import ndimage
 from polymicros_jax.conditioners.plane_spectra import plane_roots, recolour
 from polymicros_jax.conditioners.slice_targets import reconciled, slice_covariances, slice_targets
 from polymicros_jax.conditioners.two_point import plane_covariances, two_point
+from polymicros_jax.data import samples
 from polymicros_jax.diffusion.conditioning import Step
+from polymicros_jax.orientation import representation
 from polymicros_jax.spectral.two_point import correlations, covariances, orthogonal_planes
 
 N = 12
@@ -137,6 +139,23 @@ def test_targets_are_reachable_and_come_from_the_slices():
     assert 0 < float(targets.misfit) < 0.05
     found = match(two_point(targets.planes, targets.mean), NOISE, 1e-3)
     assert float(found.error) < 5e-3
+
+
+def test_targets_of_orientations_have_the_variance_of_crystals():
+    kind = representation.get("gsh4")
+    crystals = np.asarray(kind.encode(samples.load("in100").crop((0, 0, 0), (24, 24, 24)).quaternions))
+    cuts = {"x": crystals[0], "y": crystals[:, 0], "z": crystals[:, :, 0]}
+    pixels = np.concatenate([cut.reshape(-1, 9) for cut in cuts.values()])
+
+    def power(kind):
+        """Variance and squared mean of all channels: 9/4 where every voxel is a crystal."""
+        targets = slice_targets(jax.random.key(0), cuts, (N, N, N), kind=kind)
+        np.testing.assert_allclose(targets.mean, pixels.mean(0), atol=1e-6)
+        return float(jnp.trace(targets.planes["x"][0, 0]) + jnp.sum(jnp.square(targets.mean)))
+
+    # The fit may miss the mean a little: by 1e-2 of its length.
+    assert power(kind) == pytest.approx(9 / 4, rel=1e-2)
+    assert power(None) > 1.2 * 9 / 4  # the field that fits best is no field of crystals
 
 
 def test_a_periodic_map_of_another_size_is_refused():

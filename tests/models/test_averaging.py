@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from polymicros_jax.models import averaging
+from polymicros_jax.models.layers import draw_kernels
 from polymicros_jax.orientation import representation
 
 GRID = (6, 5, 4)
@@ -101,8 +102,9 @@ def test_products_tell_where_the_orientations_lie() -> None:
 
 
 def test_what_a_round_averages_lies_between_the_noisy_field_and_the_estimate() -> None:
-    rngs = nnx.Rngs(params=jax.random.key(5))
-    layer = averaging.Refinement(3, 4, 3, 8, 2, dtype=jnp.dtype("float32"), rngs=rngs)
+    layer = averaging.Refinement(3, 4, 3, 8, 2, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+    params = draw_kernels(jax.random.key(5), nnx.to_pure_dict(nnx.state(layer, nnx.Param)))
+    nnx.update(layer, params)
     layer.share.linear.kernel[...] = 5.0 * jax.random.normal(jax.random.key(6), (4, 1))
     noisy, estimate = FIELD, 2.0 * jax.random.normal(jax.random.key(7), FIELD.shape)
     out = layer(noisy, estimate, jnp.zeros((FIELD.shape[0], 8)), "replicate")
