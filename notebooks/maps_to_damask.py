@@ -81,7 +81,7 @@ pm.plot(region, title="The three maps")
 # In the nine channels of `gsh4` a polycrystal is a vector field; its two-point covariances say how alike two points
 # are as a function of the vector between them. Three single maps are small samples that contradict each other a
 # little, so that in general *no* volume has exactly their statistics. `slice_targets` finds the nearest ones that
-# some volume has; the misfit it reports is that of the maps, not of the model.
+# some volume of crystals has; the misfit it reports is that of the maps, not of the model.
 
 # %%
 kind, prior = pm.representation("gsh4"), pm.load_prior("compact_gsh4")
@@ -90,7 +90,7 @@ key = jax.random.key(0)
 target_key, _ = jax.random.split(key)  # `expand` makes its targets with this key: these are the same
 targets = slice_targets(target_key, sections, SHAPE, kind=kind)
 variance = float(np.mean([np.trace(plane[0, 0]) / kind.channels for plane in targets.planes.values()]))
-print(f"variance {variance:.3f}; maps less the nearest reachable statistics, root mean square: {targets.misfit:.4f}")
+print(f"variance {variance:.3f}; maps less the nearest statistics of crystals, root mean square: {targets.misfit:.4f}")
 
 # %% [markdown]
 # ## Draw
