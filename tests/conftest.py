@@ -54,7 +54,8 @@ def x64() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips tests marked gpu where there is no accelerator."""
+    """Skips tests marked gpu where there is no accelerator; puts the quick start, the longest by far, first."""
+    items.sort(key=lambda item: item.get_closest_marker("entry") is None)
     if jax.default_backend() == "cpu":
         for item in items:
             if item.get_closest_marker("gpu"):

@@ -75,6 +75,7 @@ def paper_chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in ("local", "generate", "pretrain", "finetune")}
 
 
+@pytest.mark.slow
 def test_the_paper_s_configs_step_at_a_reduced_size(paper_chain: dict[str, Path]) -> None:
     assert len(store.completed(store.open(paper_chain["generate"] / "dataset"))) == 1
     before = load_prior(paper_chain["pretrain"] / "pretrained.safetensors")
