@@ -24,7 +24,6 @@ from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, evaluations, samp
 from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.diffusion.tiling import tiled
 from polymicros_jax.models.layers import Padding
-from polymicros_jax.orientation import representation
 from polymicros_jax.orientation.interpolation import linear
 from polymicros_jax.training.prior import Prior
 from polymicros_jax.types import ArrayLike, Key
@@ -195,7 +194,7 @@ def expand(
     _check_slices(prior, slices, shape)
     _check_numbers(draws, steps, start)
     target_key, draw_key = jax.random.split(key)
-    targets = slice_targets(target_key, slices, shape, kind=_orientations(prior), periodic=periodic_slices)
+    targets = slice_targets(target_key, slices, shape, kind=prior.orientations, periodic=periodic_slices)
     skip = min(_first_level(steps, start), steps - 1)
     condition = two_point(targets.planes, targets.mean, budget=budget)
     draw = functools.partial(
@@ -210,11 +209,6 @@ def expand(
         overlap=overlap,
     )
     return _draws(draw, draw_key, key, draws, progress)
-
-
-def _orientations(prior: Prior) -> representation.Representation | None:
-    """What the prior's channels stand for; None for channels of the user's own."""
-    return representation.get(prior.representation) if prior.representation in representation.names() else None
 
 
 @functools.partial(
@@ -275,7 +269,6 @@ def _grow(
     """A draw of `expand`; compiled once per shape and setting."""
     denoise = _denoiser(prior, "periodic", tile, overlap)
     sigmas = karras(steps)
-
     start_key, draw_key = jax.random.split(key)
     init = jnp.zeros((*shape, prior.network.channels))
     if skip > 0:

@@ -147,10 +147,6 @@ def _fit(
 ) -> dict[str, Array]:
     """Plane covariances of the field that fits the targets best, from recoloured white noise."""
 
-    def orientations(q: Array) -> Array:
-        assert kind is not None
-        return kind.encode(q / jnp.linalg.norm(q, axis=-1, keepdims=True))
-
     @jax.jit
     def fit(key: Key, planes: dict[str, Array], mean: Array) -> dict[str, Array]:
         filled = {name: jnp.where(jnp.isnan(plane), 0.0, plane) for name, plane in planes.items()}
@@ -158,6 +154,10 @@ def _fit(
         if kind is None:
             found = plane_covariances(minimise(start, planes, 0.0, budget).field)
         else:
+
+            def orientations(q: Array) -> Array:
+                return kind.encode(q / jnp.linalg.norm(q, axis=-1, keepdims=True))
+
             guess = _STEEPNESS * kind.decode(start + mean.reshape(1, 1, 1, -1))[0]
             q = minimise(guess, planes, 0.0, budget, field=orientations, mean=mean).field
             found = plane_covariances(orientations(q))

@@ -23,6 +23,8 @@ from polymicros_jax.data.errors import DataError
 from polymicros_jax.diffusion.preconditioning import Denoiser, Scale, denoiser, within
 from polymicros_jax.models import unet3d
 from polymicros_jax.models.layers import Padding
+from polymicros_jax.orientation import representation
+from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.types import Params
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -51,6 +53,11 @@ class Prior:
     representation: str = flax.struct.field(pytree_node=False)
     sigma_skip: float | None = flax.struct.field(pytree_node=False, default=None)
     radius: float | None = flax.struct.field(pytree_node=False, default=None)
+
+    @property
+    def orientations(self) -> Representation | None:
+        """How its channels stand for orientations; None for channels of the user's own."""
+        return representation.get(self.representation) if self.representation in representation.names() else None
 
     def denoiser(self, padding: Padding = "replicate") -> Denoiser:
         """``denoise(x, sigma)`` for fields ``(nx, ny, nz, H)`` or batches of them; see `preconditioning.denoiser`."""

@@ -38,6 +38,21 @@ def test_a_fresh_network_is_silent():
     assert float(jnp.abs(evaluate(TINY, unet3d.init(jax.random.key(0), TINY), FIELD, LEVEL)).max()) == 0.0
 
 
+def test_kernels_are_drawn_with_the_spread_of_their_inputs():
+    leaves, _ = jax.tree.flatten_with_path(unet3d.init(jax.random.key(0), TINY))
+    kernels = [np.asarray(leaf) for path, leaf in leaves if path[-1].key == "kernel"]
+    drawn = [kernel for kernel in kernels if kernel.any()]
+    assert len(drawn) == len(kernels) - 1  # the head alone is zero
+    for kernel in drawn:
+        scaled = kernel * np.sqrt(np.prod(kernel.shape[:-1]))
+        # Kurtosis of a normal number cut at 2 is below 3: the variance of n of them is known to less than 2 / n.
+        assert abs(np.var(scaled) - 1.0) < 5.0 * np.sqrt(2.0 / kernel.size)
+        assert np.abs(scaled).max() < 2.0 / 0.8796 + 1e-3
+    # Each number is used once.
+    numbers = np.concatenate([(kernel * np.sqrt(np.prod(kernel.shape[:-1]))).ravel() for kernel in drawn])
+    assert len(np.unique(numbers)) > 0.99 * len(numbers)
+
+
 def test_space_to_depth_and_back():
     x = jax.random.normal(jax.random.key(0), (1, 4, 6, 2, 3))
     np.testing.assert_array_equal(layers.depth_to_space(layers.space_to_depth(x, 2), 2), x)
