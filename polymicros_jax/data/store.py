@@ -12,6 +12,8 @@ A folder holds
 The record is written **after** the volume, each by a rename: a record marks a complete volume. A process killed at any
 moment loses the sample in flight and nothing else, and processes need no coordinator, because they write different
 files.
+
+Longer than most files here: writing and reading are kept side by side, because each is right only by the other's order.
 """
 
 import dataclasses

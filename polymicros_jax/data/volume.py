@@ -2,7 +2,7 @@
 from.
 
 The container lives on the host (NumPy arrays): it is what files are read into and written from. Device code takes its
-arrays.
+arrays. Longer than most files here: half of it are the docstrings of one class, its methods and its file.
 """
 
 import dataclasses
