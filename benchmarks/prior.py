@@ -65,7 +65,7 @@ from polymicros_jax.training.step import Optimisation, build_step, create_state
 
 NETWORKS = {
     "tiny": UNet3DConfig(channels=3, width=8, multipliers=(1, 2), heads=2, head_width=4),
-    "compact": UNet3DConfig(channels=9, multipliers=(2, 3, 3), patch=2, detail=16, rounds=2),
+    "compact": UNet3DConfig(channels=9, multipliers=(2, 3, 3), patch=2, detail=16, rounds=2, coarse=2),
     "local": UNet3DConfig(channels=3, multipliers=(4, 8, 16)),
     "foundation": UNet3DConfig(channels=3, multipliers=(8, 16, 24)),
 }
@@ -196,6 +196,19 @@ class TorchUNet(torch.nn.Module):
             y = x[:, :, None, :, None, :, None].expand(b, nx, 2, ny, 2, nz, 2, c)
             return y.reshape(b, 2 * nx, 2 * ny, 2 * nz, c)
 
+        first, second = torch.triu_indices(config.channels, config.channels, device=x.device)
+
+        def refinement(q: Tree, noisy: torch.Tensor, output: torch.Tensor, steps: int) -> torch.Tensor:
+            x = block(q.block, dense(q.stem.linear, torch.cat([noisy, output], dim=-1))).float()
+            output = output + dense(q.correction.linear, x)
+            features = dense(q.boundary.linear, torch.cat([x, output], dim=-1))
+            share = torch.sigmoid(dense(q.share.linear, x) - LITTLE)
+            gain = dense(q.gain, embedding).exp()[:, None, None, None, :]
+            mean = averaged(share * gain * noisy + (1.0 - share) * output, features, steps, periodic)
+            pairs = mean[..., first] * (mean / (1.0 + (mean**2).sum(-1, keepdim=True)).sqrt())[..., second]
+            turned = dense(q.orbit.linear, torch.cat([mean, pairs], dim=-1))
+            return mean + torch.sigmoid(dense(q.strength.linear, x)) * turned
+
         noisy, last = x, len(config.multipliers) - 1
         x = stem = dense(p.stem.linear, folded(x, config.patch))
         skips = []
@@ -216,19 +229,17 @@ class TorchUNet(torch.nn.Module):
             x = convolved(widen.conv, doubled(x), periodic, False) if number else convolved(widen, x, periodic, False)
         x = block(p.head_block, torch.cat([x, stem], dim=-1))
         output = unfolded(dense(p.head.linear, x).float(), config.patch)
-        first, second = torch.triu_indices(config.channels, config.channels, device=x.device)
+        if config.coarse:
+            n, (b, nx, ny, nz, c) = config.patch, output.shape
+            split = (b, nx // n, n, ny // n, n, nz // n, n, c)
+            means, blocks = (field.reshape(split).mean((2, 4, 6)) for field in (noisy, output))
+            refined = blocks
+            for number in range(config.coarse):
+                refined = refinement(p.coarse[str(number)], means, refined, 2 * config.averaging)
+            change = (refined - blocks)[:, :, None, :, None, :, None]
+            output = (output.reshape(split) + change).reshape(output.shape)
         for number in range(config.rounds if config.detail else 0):
-            q = p.rounds[str(number)]
-            x = block(q.block, dense(q.stem.linear, torch.cat([noisy, output], dim=-1))).float()
-            output = output + dense(q.correction.linear, x)
-            features = dense(q.boundary.linear, torch.cat([x, output], dim=-1))
-            share = torch.sigmoid(dense(q.share.linear, x) - LITTLE)
-            gain = dense(q.gain, embedding).exp()[:, None, None, None, :]
-            mixed = share * gain * noisy + (1.0 - share) * output
-            mean = averaged(mixed, features, config.averaging, periodic)
-            pairs = mean[..., first] * (mean / (1.0 + (mean**2).sum(-1, keepdim=True)).sqrt())[..., second]
-            turned = dense(q.orbit.linear, torch.cat([mean, pairs], dim=-1))
-            output = mean + torch.sigmoid(dense(q.strength.linear, x)) * turned
+            output = refinement(p.rounds[str(number)], noisy, output, config.averaging)
         return output
 
 

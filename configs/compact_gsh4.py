@@ -3,8 +3,8 @@
 What:     patches of 24^3 of the training parts of Inconel 100 and Al1050 (and Al1050 at half resolution, whose grains
           have the size of Inconel's), turned by random symmetries of the grid and random rotations of the crystals.
 Command:  python -m polymicros_jax.main --config=configs/compact_gsh4.py
-          To go on from shipped weights: --config.train.initial=rounds_gsh4 and a fresh --workdir. Weights with
-          fewer rounds on the full grid (train.network.rounds) gain what they lack.
+          To go on from shipped weights: --config.train.initial=compact_gsh4 and a fresh --workdir. Weights with
+          fewer rounds (train.network.rounds, train.network.coarse) gain what they lack.
 Cost:     one to four seconds a step on two cores, depending on the processor.
 Expect:   the card beside the weights, polymicros_jax/weights/compact_gsh4.json, has the held-out scores.
 """
@@ -15,7 +15,7 @@ from polymicros_jax import config as defaults
 
 
 def get_config() -> ConfigDict:
-    """The compact network of 7.5 M parameters, with two rounds of averaging within grains on the full grid."""
+    """The compact network of 7.5 M parameters, with two rounds of averaging within grains on the half grid and two on the full one."""
     config = defaults.default("train")
     train = config.train
     train.name = "compact_gsh4"
@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     train.previous = "compact_gsh4"  # its card sets the new scores beside those of the weights that ship now
     train.network.detail = 16
     train.network.rounds = 2
+    train.network.coarse = 2
     in100, al1050, al1050_coarse = (defaults.volume(f"{name}/train") for name in ("in100", "al1050", "al1050"))
     in100.weight, al1050.weight, al1050_coarse.weight, al1050_coarse.every = 0.5, 0.2, 0.3, 2
     train.volumes = (in100, al1050, al1050_coarse)

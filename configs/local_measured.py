@@ -1,6 +1,6 @@
 """A local model of one measured source, fine-tuned from the compact prior: what local-to-global diffusion draws with.
 
-What:     the compact prior rounds_gsh4, trained further on patches of one volume. The argument after the colon names
+What:     the compact prior compact_gsh4, trained further on patches of one volume. The argument after the colon names
           the source: in100 or al1050 (the training part of a bundled sample), or the path of a scan.
 Command:  python -m polymicros_jax.main --config=configs/local_measured.py:in100 --workdir=runs/local_in100
           python -m polymicros_jax.main --config=configs/local_measured.py:al1050 --workdir=runs/local_al1050
@@ -23,11 +23,12 @@ def get_config(source: str = "in100") -> ConfigDict:
     """One source; 600 steps at a third of the prior's learning rate."""
     config = defaults.default("train")
     train = config.train
-    train.initial = "rounds_gsh4"
+    train.initial = "compact_gsh4"
     train.name = f"local_{Path(source).stem}"
     train.storage = "float16"
     train.network.detail = 16
     train.network.rounds = 2
+    train.network.coarse = 2
     if source in samples.SPLITS:
         train.volumes = (defaults.volume(f"{source}/train"),)
         train.validation = (defaults.volume(f"{source}/evaluate"),)

@@ -28,6 +28,7 @@ def network() -> ConfigDict:
             "detail": 0,
             "rounds": 1,
             "averaging": 8,
+            "coarse": 0,
             "blocks": 2,
             "groups": 4,
             "heads": 4,

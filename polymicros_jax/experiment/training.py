@@ -182,13 +182,13 @@ def _initial(section: ConfigDict, kind: Representation, source: FieldSource, see
 
 
 def continued(initial: Prior, section: ConfigDict, seed: int) -> Prior:
-    """The prior to go on from, with the rounds on the full grid that the config asks for and it may lack."""
+    """The prior to go on from, with the rounds that the config asks for and it may lack."""
     # The architecture is the prior's; how it is computed is this run's.
     how = {"compute_dtype": section.network.compute_dtype, "remat": section.network.remat}
     initial = dataclasses.replace(initial, network=dataclasses.replace(initial.network, **how))
-    if not section.network.detail:
+    if not (section.network.detail or section.network.coarse):
         return initial
-    wanted = {name: section.network[name] for name in ("detail", "rounds", "averaging")}
+    wanted = {name: section.network[name] for name in ("detail", "rounds", "averaging", "coarse")}
     try:
         architecture, params = unet3d.grow(jax.random.key(seed), initial.network, initial.params, **wanted)
     except ValueError as error:

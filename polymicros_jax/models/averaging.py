@@ -93,7 +93,7 @@ def products(field: Float[Array, "*shape h"]) -> Float[Array, "*shape m"]:
 
 
 class Refinement(nnx.Module):
-    """A round on the full grid: corrects an estimate voxel by voxel, averages within grains, corrects orientations.
+    """A round: corrects an estimate voxel by voxel, averages within grains, corrects orientations.
 
     A residual block looks at the noisy field and at the estimate. It gives a correction of the estimate, features that
     tell where boundaries run, and a share per voxel: what is averaged is ``share * gain * noisy + (1 - share) *

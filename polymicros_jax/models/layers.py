@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange, repeat
+from einops import rearrange, reduce, repeat
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -48,6 +48,24 @@ def depth_to_space(x: Float[Array, "b nx ny nz c"], factor: int) -> Float[Array,
     True
     """
     return rearrange(x, "b x y z (i j k c) -> b (x i) (y j) (z k) c", i=factor, j=factor, k=factor)
+
+
+def block_means(x: Float[Array, "b nx ny nz c"], side: int) -> Float[Array, "b mx my mz c"]:
+    """Means over blocks of ``side^3`` voxels.
+
+    >>> block_means(jnp.arange(8.0).reshape(1, 2, 2, 2, 1), 2).ravel().tolist()
+    [3.5]
+    """
+    return reduce(x, "b (x i) (y j) (z k) c -> b x y z c", "mean", i=side, j=side, k=side)
+
+
+def repeat_blocks(x: Float[Array, "b mx my mz c"], side: int) -> Float[Array, "b nx ny nz c"]:
+    """Each voxel repeated to a block of ``side^3``: the inverse of `block_means` on what is constant in each block.
+
+    >>> repeat_blocks(jnp.arange(2.0).reshape(1, 1, 1, 2, 1), 2).ravel().tolist()[:4]
+    [0.0, 0.0, 1.0, 1.0]
+    """
+    return repeat(x, "b x y z c -> b (x i) (y j) (z k) c", i=side, j=side, k=side)
 
 
 def standardised(kernel: Float[Array, "*taps c d"]) -> Float[Array, "*taps c d"]:
@@ -265,4 +283,4 @@ class Up(nnx.Module):
 
     def __call__(self, x: Float[Array, "b nx ny nz c"], padding: Padding) -> Float[Array, "b mx my mz d"]:
         """Field on the grid of twice the points per side."""
-        return self.conv(repeat(x, "b x y z c -> b (x i) (y j) (z k) c", i=2, j=2, k=2), padding)
+        return self.conv(repeat_blocks(x, 2), padding)

@@ -20,8 +20,10 @@ from polymicros_jax.models.layers import (
     Pointwise,
     ResidualBlock,
     Up,
+    block_means,
     depth_to_space,
     draw_kernels,
+    repeat_blocks,
     space_to_depth,
 )
 from polymicros_jax.types import ArrayLike, Key, Params
@@ -42,6 +44,9 @@ class UNet3DConfig:
         them the network cannot tell where inside a block a boundary runs.
       rounds: number of these rounds; each sees the noisy field and the output of the one before.
       averaging: steps of averaging within grains in each round.
+      coarse: number of rounds before these on the grid of the folded blocks, on means over a block. They have ``width``
+        channels and take ``2 averaging`` steps: where noise is high, only a mean over much of a grain tells it from
+        its neighbours.
       blocks: residual blocks per resolution and side.
       groups: groups of the norm.
       heads: attention heads.
@@ -61,6 +66,7 @@ class UNet3DConfig:
     detail: int = 0
     rounds: int = 1
     averaging: int = 8
+    coarse: int = 0
     blocks: int = 2
     groups: int = 4
     heads: int = 4
@@ -134,19 +140,26 @@ class UNet3D(nnx.Module):
         self.head_block = block(2 * config.width, config.width)
         # Zero output at the start: the denoiser begins as c_skip x, whose weighted loss is 1 at every noise level.
         self.head = Pointwise(config.width, folded, dtype=jnp.dtype("float32"), rngs=rngs, zero=True)
+        refinement = functools.partial(
+            Refinement,
+            config.channels,
+            embedding=4 * config.width,
+            groups=config.groups,
+            dtype=dtype,
+            rngs=rngs,
+            remat=config.remat,
+        )
+        if config.coarse:
+            self.coarse = nnx.Dict(
+                {
+                    str(number): refinement(width=config.width, steps=2 * config.averaging)
+                    for number in range(config.coarse)
+                }
+            )
         if config.detail:
             self.rounds = nnx.Dict(
                 {
-                    str(number): Refinement(
-                        config.channels,
-                        config.detail,
-                        config.averaging,
-                        4 * config.width,
-                        config.groups,
-                        dtype=dtype,
-                        rngs=rngs,
-                        remat=config.remat,
-                    )
+                    str(number): refinement(width=config.detail, steps=config.averaging)
                     for number in range(config.rounds)
                 }
             )
@@ -185,6 +198,12 @@ class UNet3D(nnx.Module):
             x = through(self.widen[str(level)], through(stage.attention, x))
         x = through(self.head_block, jnp.concatenate([x, stem], axis=-1), embedding)
         output = depth_to_space(self.head(x).astype(jnp.float32), config.patch)
+        if config.coarse:
+            means, blocks = block_means(noisy, config.patch), block_means(output, config.patch)
+            refined = blocks
+            for number in range(config.coarse):
+                refined = through(self.coarse[str(number)], means, refined, embedding)
+            output = output + repeat_blocks(refined - blocks, config.patch)
         for number in range(config.rounds if config.detail else 0):
             output = through(self.rounds[str(number)], noisy, output, embedding)
         return output
@@ -208,9 +227,9 @@ def init(key: Key, config: UNet3DConfig) -> Params:
 
 
 def grow(
-    key: Key, config: UNet3DConfig, params: Params, *, detail: int, rounds: int, averaging: int
+    key: Key, config: UNet3DConfig, params: Params, *, detail: int, rounds: int, averaging: int, coarse: int = 0
 ) -> tuple[UNet3DConfig, Params]:
-    """Gives a trained network further rounds on the full grid.
+    """Gives a trained network further rounds on the full grid, on the grid of the folded blocks, or on both.
 
     A new round begins with what the network put out before, averaged where neighbouring outputs are alike.
 
@@ -218,7 +237,7 @@ def grow(
       key: for the new parameters.
       config: architecture of ``params``.
       params: nested dict, as from `init`.
-      detail, rounds, averaging: of the network that is wanted, see `UNet3DConfig`.
+      detail, rounds, averaging, coarse: of the network that is wanted, see `UNet3DConfig`.
 
     Returns:
       The architecture with these rounds and its parameters.
@@ -232,9 +251,12 @@ def grow(
             f"found {rounds} rounds of {detail} channels and {averaging} steps: the network has {there} of "
             f"{config.detail} channels and {config.averaging} steps; accepted are more rounds of the same"
         )
-    grown = dataclasses.replace(config, detail=detail, rounds=rounds, averaging=averaging)
+    if config.coarse > coarse:
+        raise ValueError(f"found {coarse} coarse rounds: the network has {config.coarse}; accepted are as many or more")
+    grown = dataclasses.replace(config, detail=detail, rounds=rounds, averaging=averaging, coarse=coarse)
     fresh = init(key, grown)
-    return grown, {**fresh, **params, "rounds": {**fresh["rounds"], **params.get("rounds", {})}}
+    more = {name: {**fresh[name], **params.get(name, {})} for name in ("rounds", "coarse") if name in fresh}
+    return grown, {**params, **more}
 
 
 @functools.cache

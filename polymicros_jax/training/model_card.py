@@ -49,7 +49,7 @@ def page(name: str, card: Mapping[str, Any], curve: str, sheet: str) -> str:
         "",
         f"An unconditional diffusion model of {card['representation']} fields: {card['parameters'] / 1e6:.1f} M "
         f"parameters, width {network['width']}, multipliers {tuple(network['multipliers'])}, voxel blocks of "
-        f"{network['patch']}^3 folded into channels, {_on_the_full_grid(network)}. "
+        f"{network['patch']}^3 folded into channels, {_rounds(network)}. "
         f"`sigma_data` {card['sigma_data']:.4g}, `sigma_skip` {'as in EDM' if skip is None else f'{skip:.4g}'}.",
         "",
     ]
@@ -123,10 +123,10 @@ def _scale(card: Mapping[str, Any]) -> float:
     return float(card["training"].get("data_rms", card["sigma_data"]))
 
 
-def _on_the_full_grid(network: Mapping[str, Any]) -> str:
-    if not network.get("detail"):
-        return "nothing on the full grid"
-    return f"rounds on the full grid: {network['rounds']}, of {network['detail']} channels"
+def _rounds(network: Mapping[str, Any]) -> str:
+    coarse = f"rounds on the folded grid: {network['coarse']}, of {network['width']} channels, "
+    fine = f"rounds on the full grid: {network['rounds']}, of {network['detail']} channels"
+    return f"{coarse if network.get('coarse') else ''}{fine if network.get('detail') else 'nothing on the full grid'}"
 
 
 def _previous(card: Mapping[str, Any]) -> str:

@@ -171,6 +171,40 @@ def test_rounds_follow_shifts_and_have_a_gradient():
         assert float(jnp.abs(gradient[part]["linear"]["kernel"]).max()) > 0
 
 
+COARSE = dataclasses.replace(FOLDED, coarse=1, averaging=2)
+
+
+def test_coarse_rounds_are_added_to_a_trained_network():
+    config, params = unet3d.grow(jax.random.key(3), FOLDED, FINE, detail=0, rounds=1, averaging=2, coarse=1)
+    assert config == COARSE
+    # As above with 8 channels in place of 4 and groups of the norm as in the rest of the network.
+    added = 56 + 528 + 2 * (1736 + 16) + 27 + 12 * (8 + 3) + 12 + 2 * 9 + 33 + 30
+    assert unet3d.parameter_count(params) - unet3d.parameter_count(FINE) == added
+    # Averaging on the half grid keeps the sum of the means over blocks.
+    before, after = evaluate(FOLDED, FINE, FIELD, LEVEL), evaluate(config, params, FIELD, LEVEL)
+    share = jax.nn.sigmoid(-averaging.LITTLE)
+    expected = jnp.sum(share * FIELD + (1.0 - share) * before, (1, 2, 3))
+    np.testing.assert_allclose(jnp.sum(after, (1, 2, 3)), expected, rtol=1e-4, atol=1e-3)
+    # What it changes is the same for all voxels of a block.
+    blocks = layers.space_to_depth(after - before, 2).reshape(2, 4, 4, 4, 8, 3)
+    np.testing.assert_allclose(blocks - blocks[..., :1, :], 0.0, atol=1e-5)
+    assert float(jnp.std(blocks)) > 1e-3
+    with pytest.raises(ValueError, match="found 0 coarse rounds: the network has 1"):
+        unet3d.grow(jax.random.key(3), config, params, detail=0, rounds=1, averaging=2)
+
+
+def test_coarse_rounds_follow_shifts_and_have_a_gradient():
+    params = randomised(COARSE)
+    assert shift_error("periodic", (4, 0, -4), COARSE, params) < 1e-4
+
+    def loss(params):
+        return jnp.sum(jnp.sin(unet3d.apply(COARSE, params, FIELD, LEVEL)))
+
+    gradient = jax.jit(jax.grad(loss))(params)["coarse"]["0"]
+    for part in ("boundary", "share", "correction", "strength", "orbit"):
+        assert float(jnp.abs(gradient[part]["linear"]["kernel"]).max()) > 0
+
+
 @pytest.mark.parametrize(
     ("shape", "padding", "reason"),
     [
