@@ -15,7 +15,7 @@ from polymicros_jax import config as defaults
 
 
 def get_config() -> ConfigDict:
-    """The compact network of 7.5 M parameters, with two rounds of averaging within grains on the half grid and two on the full one."""
+    """The compact network of 7.6 M parameters, with two rounds on the half grid and two on the full one."""
     config = defaults.default("train")
     train = config.train
     train.name = "compact_gsh4"

@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     generate.covariances = 2000
     generate.repeats = 3
     generate.bounds = "paper"
+    generate.crystals = False  # the paper's channels cannot be decoded
     generate.dtype = "float16"
     generate.directory = "runs/generate_128/dataset"
     return config

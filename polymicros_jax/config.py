@@ -149,6 +149,7 @@ def _generate() -> ConfigDict:
             "bounds": "",
             "steps": 25,
             "skip": 12,
+            "crystals": True,
             "attempts": 5,
             "largest_mean_distance": 0.4,
             "fewest_grains": 0,
@@ -187,8 +188,9 @@ def _expand() -> ConfigDict:
             "shape": (32, 32, 32),
             "draws": 1,
             "steps": 25,
-            "start": 1.0,
-            "budget": 50,
+            "start": 0.0,
+            "until": 1.0,
+            "budget": 20,
         }
     )
 
@@ -225,6 +227,7 @@ def _realism() -> ConfigDict:
             "steps": 25,
             "skip": 12,
             "skips": (4, 8, 12, 16, 20),
+            "crystals": True,
         }
     )
 

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from polymicros_jax.conditioners.crystals import CrystalGuide
 from polymicros_jax.data import store as stores
 from polymicros_jax.data.dataset_card import write_card
 from polymicros_jax.data.feasibility import Limits, check
@@ -101,6 +102,7 @@ def generate(
     steps: int = 25,
     skip: int = 12,
     churn: Churn | None = EDM_CHURN,
+    crystals: bool = False,
     mixtures: int = 4,
     bounds: str | Bounds | None = None,
     origins: Mapping[str, Float[ArrayLike, " h"]] | None = None,
@@ -125,7 +127,8 @@ def generate(
       seed: of the dataset.
       steps: N of the noise schedule.
       skip: steps left out at the noisy end.
-      churn: fresh noise a step.
+      churn: fresh noise a step; None takes none.
+      crystals: whether draws are guided to orientations, see `conditioners.crystals`.
       mixtures: Q of the MOSM kernel.
       bounds: of the MOSM parameters; by default the preset of the representation.
       origins: per prior, the channel means that were subtracted from its training data: the prior works about this
@@ -168,6 +171,7 @@ def generate(
         "steps": steps,
         "skip": skip,
         "churn": None if churn is None else churn._asdict(),
+        "crystals": crystals,
         "mixtures": mixtures,
         "bounds": dataclasses.asdict(box),
         "design": dataclasses.asdict(report),
@@ -193,8 +197,9 @@ def generate(
             local = locals_[parts.model]
             mosm = jax.tree.map(lambda leaf, row=parts.covariance: leaf[row], parameters)
             keys = (sample_key(parts.seed, attempt) for attempt in range(attempts))
+            guides = [CrystalGuide(name, origin=local.origin)] if crystals else []
             about = (
-                draw(key, local.prior, mosm, shape, mean=local.mean, steps=steps, skip=skip, churn=churn)
+                draw(key, local.prior, mosm, shape, mean=local.mean, steps=steps, skip=skip, churn=churn, guides=guides)
                 for key in keys
             )
             draws = (np.asarray(field) + local.origin for field in about)

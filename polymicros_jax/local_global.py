@@ -1,5 +1,6 @@
 """Local-to-global diffusion: one periodic volume from a covariance and a local model (PolyMicros Alg. 3, App. B.2)."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from polymicros_jax.conditioners.channel_means import ChannelMeans
+from polymicros_jax.diffusion.conditioning import Guide, guided
 from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, sample
 from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.models import unet3d
@@ -26,6 +28,7 @@ def draw(
     steps: int = 25,
     skip: int = 12,
     churn: Churn | None = EDM_CHURN,
+    guides: Sequence[Guide] = (),
 ) -> Float[Array, "nx ny nz h"]:
     """One periodic volume with the two-point statistics of ``params`` and the local structure of ``prior`` (Alg. 3).
 
@@ -43,6 +46,7 @@ def draw(
       skip: number of steps left out at the noisy end; the larger, the closer to the requested statistics, and the
         closer to a Gaussian field.
       churn: fresh noise a step; None gives the deterministic solver.
+      guides: what the denoiser is wrapped in, e.g. `conditioners.crystals.CrystalGuide`.
     """
     target = jnp.zeros(prior.network.channels) if mean is None else jnp.asarray(mean)
     sigma_data = jnp.asarray(prior.sigma_data, jnp.float32)
@@ -52,6 +56,7 @@ def draw(
         sigma_data,
         params,
         target,
+        tuple(guides),
         network=prior.network,
         shape=shape,
         steps=steps,
@@ -69,6 +74,7 @@ def compiled_lgd(
     sigma_data: Float[Array, ""],
     params: MosmParams,
     mean: Float[Array, " h"],
+    guides: tuple[Guide, ...],
     *,
     network: unet3d.UNet3DConfig,
     shape: tuple[int, int, int],
@@ -82,5 +88,5 @@ def compiled_lgd(
     field_key, diffusion_key = jax.random.split(key)
     start = sample_mosm(field_key, params, shape, mean=mean)
     denoise = build_denoiser(network, weights, sigma_data, sigma_skip=sigma_skip, radius=radius, padding="periodic")
-    means = ChannelMeans(mean)
+    means, denoise = ChannelMeans(mean), guided(denoise, guides)
     return sample(diffusion_key, denoise, start, karras(steps), skip=skip, condition=means, churn=churn)

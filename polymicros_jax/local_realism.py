@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from polymicros_jax import experiment
+from polymicros_jax.conditioners.crystals import CrystalGuide
 from polymicros_jax.data import structure
 from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.generation import BOUNDS
@@ -171,7 +172,10 @@ def _drawn(objects: experiment.Realism, cases: list[_Case], skips: list[int]) ->
 
 
 def _draw(objects: experiment.Realism, case: _Case, skip: int) -> np.ndarray:
-    field = np.asarray(draw(case.key, objects.prior, case.params, objects.shape, steps=objects.steps, skip=skip))
+    how: dict[str, Any] = {"steps": objects.steps, "skip": skip}
+    if objects.crystals:
+        how |= {"churn": None, "guides": [CrystalGuide(objects.kind.name)]}
+    field = np.asarray(draw(case.key, objects.prior, case.params, objects.shape, **how))
     if not np.isfinite(field).all():
         raise FloatingPointError(f"realism: a draw at skip {skip} is not finite (seed {objects.seed})")
     return field

@@ -22,7 +22,8 @@ from polymicros_jax.experiment.inputs import representation, volume
 from polymicros_jax.experiment.training import continued, network, optimisation, require_intervals
 from polymicros_jax.models import unet3d
 from polymicros_jax.models.unet3d import UNet3DConfig
-from polymicros_jax.reconstruct import filling_evaluations, growing_evaluations
+from polymicros_jax.reconstruct.filling import filling_evaluations
+from polymicros_jax.reconstruct.growing import growing_evaluations, growing_matches
 from polymicros_jax.training import sheets
 from polymicros_jax.training.metrics import VALIDATION_CHUNK, VALIDATION_SIGMAS
 from polymicros_jax.training.prior import Prior, read_network
@@ -247,8 +248,8 @@ def _expand(config: ConfigDict, made: Networks) -> list[Work]:
     each = growing_evaluations(section.steps, section.start or None)
     what = _several(section.draws, "draw")
     work = _draws(what, section.prior, made, shape, section.draws, each, "periodic", kept=section.draws)
-    # Statistics are matched after each step: two evaluations a step, one in the last.
-    return [dataclasses.replace(work, matchings=section.draws * (each + 1) // 2 * section.budget)]
+    matches = growing_matches(section.steps, section.start or None, section.until or None)
+    return [dataclasses.replace(work, matchings=section.draws * matches * section.budget)]
 
 
 def _realism(config: ConfigDict, made: Networks) -> list[Work]:

@@ -24,6 +24,7 @@ class Realism:
       draws: number of covariances, one draw each.
       bounds: of the covariances; None is the representation's preset.
       skip: of the dataset; ``skips`` are those of the curve.
+      crystals: whether draws are guided to orientations and take no fresh noise, as `generate` does by default.
     """
 
     seed: int
@@ -39,6 +40,7 @@ class Realism:
     steps: int
     skip: int
     skips: tuple[int, ...]
+    crystals: bool
 
 
 def realism(config: ConfigDict) -> Realism:
@@ -74,6 +76,7 @@ def realism(config: ConfigDict) -> Realism:
         steps=section.steps,
         skip=section.skip,
         skips=tuple(section.skips),
+        crystals=section.crystals,
     )
 
 

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data.feasibility import Limits
+from polymicros_jax.diffusion.sampler import EDM_CHURN
 from polymicros_jax.experiment.inputs import representation
 from polymicros_jax.training.prior import load_prior, read_card
 
@@ -27,6 +28,8 @@ def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     for name, prior in priors.items():
         if prior.representation != kind.name:
             raise ConfigError(f"generate.priors: {name} is a prior of {prior.representation}, not of {kind.name}")
+    if section.crystals and not kind.invertible:
+        raise ConfigError(f"generate.crystals: found True, accepted with {kind.name} is False: it cannot be decoded")
     cards = {Path(each).stem: read_card(each) for each in section.priors}
     return {
         "directory": Path(section.directory).absolute() if section.directory else workdir / "dataset",
@@ -38,6 +41,9 @@ def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "seed": config.seed,
         "steps": section.steps,
         "skip": section.skip,
+        # A guided draw takes no fresh noise: with it draws of an imperfect prior lose their variance.
+        "churn": None if section.crystals else EDM_CHURN,
+        "crystals": section.crystals,
         "mixtures": section.mixtures,
         "bounds": section.bounds or None,
         "limits": Limits(distance=section.largest_mean_distance, grains=section.fewest_grains),

@@ -137,6 +137,7 @@ def expansion(config: ConfigDict) -> Expansion:
             "draws": section.draws,
             "steps": section.steps,
             "start": section.start or None,
+            "until": section.until or None,
             "budget": section.budget,
         },
     )

@@ -1,13 +1,7 @@
-"""Zero-shot reconstruction with an unconditional prior: filling gaps in 3D, and growing 3D volumes from 2D maps.
-
-`super_resolve` fills the unknown voxels of a field (PolyMicros Sec. 5, App. D.1); `expand` draws volumes with the
-two-point statistics of two-dimensional maps (App. D.2). Both start from pure noise as the paper does, or warm: from a
-classical guess at a chosen noise level (SDEdit), which leaves the coarse structure to the guess and the boundaries to
-the prior. Fields go in as the prior was trained on them: no mean is taken off and no scale applied here.
-"""
+"""Filling the unknown voxels of a field."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,22 +10,15 @@ from jaxtyping import Array, Bool, Float
 
 from polymicros_jax.conditioners.guidance import KnownVoxelsGuide
 from polymicros_jax.conditioners.known_voxels import METHODS, KnownVoxels, Method, NoisedKnownVoxels
-from polymicros_jax.conditioners.slice_targets import slice_targets
-from polymicros_jax.conditioners.two_point import TwoPoint, two_point
 from polymicros_jax.diffusion.conditioning import guided
-from polymicros_jax.diffusion.preconditioning import Denoiser
 from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, evaluations, sample
 from polymicros_jax.diffusion.schedule import karras
-from polymicros_jax.diffusion.tiling import tiled
-from polymicros_jax.models.layers import Padding
 from polymicros_jax.orientation.interpolation import linear
+from polymicros_jax.reconstruct.drawing import check_numbers, finite_draws, first_level, tiled_denoiser
 from polymicros_jax.training.prior import Prior
 from polymicros_jax.types import ArrayLike, Key
 
 REPEATS = 5  # times the method "replace" takes each step
-
-DEFAULT_START: float | None = None
-"""Noise level a draw starts from when the caller names none; None is pure noise, as in the paper."""
 
 
 def super_resolve(
@@ -43,7 +30,7 @@ def super_resolve(
     draws: int = 1,
     steps: int = 100,
     method: Method = "project",
-    start: float | None = DEFAULT_START,
+    start: float | None = None,
     theta: float = 0.75,
     repeats: int = REPEATS,
     strength: float = 1.0,
@@ -105,13 +92,13 @@ def super_resolve(
     ((2, 8, 8, 9, 9), True)
     """
     values, mask = _checked_field(prior, field, known)
-    _check_numbers(draws, steps, start)
+    check_numbers(draws, steps, start)
     if method not in METHODS:
         raise ValueError(f"method = {method!r}: accepted are {', '.join(METHODS)}")
     if not 0.0 <= theta <= 1.0:
         raise ValueError(f"theta = {theta}: a share of the steps, accepted is 0 to 1")
     init = _initial(values, mask, start, guess)
-    skip = _first_level(steps, start)
+    skip = first_level(steps, start)
     if skip == steps:
         return jnp.broadcast_to(jnp.asarray(init)[None], (draws, *init.shape))
     shape, multiple = mask.shape, prior.network.stride
@@ -135,80 +122,7 @@ def super_resolve(
         tile=tile,
         overlap=overlap,
     )
-    return _draws(draw, key, key, draws, progress)[:, : shape[0], : shape[1], : shape[2]]
-
-
-def expand(
-    key: Key,
-    prior: Prior,
-    slices: Mapping[str, Float[ArrayLike, "_ _ h"]],
-    shape: tuple[int, int, int],
-    *,
-    draws: int = 1,
-    steps: int = 25,
-    start: float | None = DEFAULT_START,
-    periodic_slices: bool = False,
-    budget: int = 50,
-    churn: Churn | None = EDM_CHURN,
-    tile: int | None = None,
-    overlap: int | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> Float[Array, "draws nx ny nz h"]:
-    """Draws periodic volumes whose orthogonal two-point statistics are those of 2D maps (Alg. 5).
-
-    The targets come from the maps alone (`conditioners.slice_targets`), whose relative position does not matter.
-
-    Args:
-      key: PRNG key; draw ``i`` depends on ``fold_in(key, i)`` alone.
-      prior: unconditional model.
-      slices: ``"x"``, ``"y"`` or ``"z"``, the axis a map is normal to, to its channels ``(n, m, h)`` on the other two
-        axes in order. One to three maps, of any size: lags that a map is too small for are left to the prior.
-      shape: grid of the volumes, each side a multiple of the network's stride.
-      draws: independent draws.
-      steps: steps N of the whole schedule.
-      start: noise level at which the draw starts from a random field with the targets' statistics; None starts from
-        pure noise.
-      periodic_slices: whether the maps wrap around; measured maps do not.
-      budget: most gradient evaluations per step.
-      churn: fresh noise per step; it replaces the noise that matching takes out of the state, so keep it.
-      tile: side of the tiles the denoiser is evaluated in; None for the whole volume.
-      overlap: voxels shared by neighbouring tiles; default a quarter of the tile.
-      progress: called after each draw with the number of draws done.
-
-    Returns:
-      ``(draws, nx, ny, nz, h)``.
-
-    Raises:
-      ValueError: no maps; an unknown axis; maps that are not finite or whose channels are not the prior's; a shape the
-        network cannot take.
-      FloatingPointError: a draw that is not finite, with the seed.
-
-    >>> from polymicros_jax.models.unet3d import UNet3DConfig
-    >>> prior = Prior({}, UNet3DConfig(channels=9), 0.5, "gsh4")  # in practice `load_prior`; nothing is drawn here
-    >>> section = np.zeros((40, 40, 9), np.float32)
-    >>> expand(jax.random.key(0), prior, {"z": section}, (30, 30, 30))
-    Traceback (most recent call last):
-        ...
-    ValueError: shape = (30, 30, 30): three multiples of 4, the stride of the network, are needed
-    """
-    _check_slices(prior, slices, shape)
-    _check_numbers(draws, steps, start)
-    target_key, draw_key = jax.random.split(key)
-    targets = slice_targets(target_key, slices, shape, kind=prior.orientations, periodic=periodic_slices)
-    skip = min(_first_level(steps, start), steps - 1)
-    condition = two_point(targets.planes, targets.mean, budget=budget)
-    draw = functools.partial(
-        _grow,
-        prior=prior,
-        condition=condition,
-        shape=shape,
-        steps=steps,
-        skip=skip,
-        churn=churn,
-        tile=tile,
-        overlap=overlap,
-    )
-    return _draws(draw, draw_key, key, draws, progress)
+    return finite_draws(draw, key, key, draws, progress)[:, : shape[0], : shape[1], : shape[2]]
 
 
 @functools.partial(
@@ -233,7 +147,7 @@ def _fill(
     overlap: int | None,
 ) -> Array:
     """A draw of `super_resolve` on a padded grid; compiled once per shape and setting."""
-    denoise = _denoiser(prior, "replicate", tile, overlap)
+    denoise = tiled_denoiser(prior, "replicate", tile, overlap)
     sigmas = karras(steps)
     condition: KnownVoxels | NoisedKnownVoxels | None = None
     if method == "project":
@@ -253,63 +167,6 @@ def _fill(
     return sample(second_key, denoise, x, sigmas, skip=last_free, churn=churn)
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "steps", "skip", "churn", "tile", "overlap"))
-def _grow(
-    key: Key,
-    prior: Prior,
-    condition: TwoPoint,
-    *,
-    shape: tuple[int, int, int],
-    steps: int,
-    skip: int,
-    churn: Churn | None,
-    tile: int | None,
-    overlap: int | None,
-) -> Array:
-    """A draw of `expand`; compiled once per shape and setting."""
-    denoise = _denoiser(prior, "periodic", tile, overlap)
-    sigmas = karras(steps)
-    start_key, draw_key = jax.random.split(key)
-    init = jnp.zeros((*shape, prior.network.channels))
-    if skip > 0:
-        init = condition.match(jax.random.normal(start_key, init.shape), 0.0).field
-    return sample(draw_key, denoise, init, sigmas, skip=skip, condition=condition, churn=churn)
-
-
-def _denoiser(prior: Prior, padding: Padding, tile: int | None, overlap: int | None) -> Denoiser:
-    if tile is None:
-        return prior.denoiser(padding)
-    # A tile is an open box even where the volume wraps: the wrapping is in which voxels the tile holds.
-    return tiled(
-        prior.denoiser("replicate"),
-        tile,
-        tile // 4 if overlap is None else overlap,
-        periodic=padding == "periodic",
-        multiple=prior.network.stride,
-    )
-
-
-def _draws(
-    draw: Callable[[Key], Array], key: Key, given: Key, draws: int, progress: Callable[[int], None] | None
-) -> Array:
-    """One draw after the other, each found to be finite: a silent NaN would reach every figure."""
-    fields = []
-    for number in range(draws):
-        fields.append(draw(jax.random.fold_in(key, number)))
-        if not np.isfinite(np.asarray(fields[-1])).all():
-            raise FloatingPointError(f"draw {number} of key {jax.random.key_data(given).tolist()} is not finite")
-        if progress is not None:
-            progress(number + 1)
-    return jnp.stack(fields)
-
-
-def _first_level(steps: int, start: float | None) -> int:
-    """Index of the first level of the schedule at or below ``start``."""
-    if start is None:
-        return 0
-    return int(np.argmax(np.asarray(karras(steps)) <= start))
-
-
 def _absolute(steps: int, skip: int, theta: float) -> float:
     """Theta as a share of the whole schedule."""
     # It counts the steps that are taken: a warm start below the 75 % mark would otherwise not be conditioned at all.
@@ -325,16 +182,11 @@ def filling_evaluations(
     steps: int, start: float | None, method: str = "project", theta: float = 0.75, repeats: int = REPEATS
 ) -> int:
     """Evaluations of the (guided) denoiser in one draw of `super_resolve`, as its arguments say."""
-    if (skip := _first_level(steps, start)) == steps:
+    if (skip := first_level(steps, start)) == steps:
         return 0
     drawn = evaluations(steps, skip, repeats if method == "replace" else 1)
     free = evaluations(steps, _last_free(steps, _absolute(steps, skip, theta)))
     return drawn + free if method == "renoise" else drawn
-
-
-def growing_evaluations(steps: int, start: float | None) -> int:
-    """The same for `expand`."""
-    return evaluations(steps, min(_first_level(steps, start), steps - 1))
 
 
 def _initial(values: np.ndarray, mask: np.ndarray, start: float | None, guess: ArrayLike | None) -> np.ndarray:
@@ -349,15 +201,6 @@ def _initial(values: np.ndarray, mask: np.ndarray, start: float | None, guess: A
     if not np.isfinite(init).all():
         raise ValueError("guess: holds values that are not finite at unknown voxels")
     return init
-
-
-def _check_numbers(draws: int, steps: int, start: float | None) -> None:
-    if draws < 1:
-        raise ValueError(f"draws = {draws}: at least 1")
-    if steps < 2:
-        raise ValueError(f"steps = {steps}: the schedule needs at least 2")
-    if start is not None and not start >= 0.0:
-        raise ValueError(f"start = {start}: a noise level of at least 0, or None for pure noise")
 
 
 def _checked_field(prior: Prior, field: ArrayLike, known: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -379,22 +222,3 @@ def _checked_field(prior: Prior, field: ArrayLike, known: ArrayLike) -> tuple[np
     if bad:
         raise ValueError(f"field: {bad} known voxels are not finite; set known to False there")
     return values, mask
-
-
-def _check_slices(prior: Prior, slices: Mapping[str, ArrayLike], shape: tuple[int, int, int]) -> None:
-    if not slices:
-        raise ValueError("slices: none given; at least one of x, y, z is needed")
-    unknown = sorted(set(slices) - set("xyz"))
-    if unknown:
-        raise ValueError(f"slices: unknown axis {unknown[0]!r}; accepted are x, y, z, the axis a map is normal to")
-    for name, values in slices.items():
-        if values.ndim != 3 or values.shape[-1] != prior.network.channels:
-            raise ValueError(
-                f"slices[{name!r}]: shape {values.shape}; accepted is (n, m, {prior.network.channels}): "
-                "the last axis holds the prior's channels"
-            )
-        if not np.isfinite(np.asarray(values)).all():
-            raise ValueError(f"slices[{name!r}]: holds values that are not finite; fill or crop them first")
-    stride = prior.network.stride
-    if len(shape) != 3 or any(side < 1 or side % stride for side in shape):
-        raise ValueError(f"shape = {shape}: three multiples of {stride}, the stride of the network, are needed")
