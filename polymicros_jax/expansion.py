@@ -84,7 +84,9 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         if number >= len(fields):
             continue
         folder = workdir / f"draw_{number:02d}"
-        labels = grains.segment(volume.quaternions, group=kind.group, periodic=True)
+        # A solver takes one material a grain: fragments go to the grains beside them.
+        labels = grains.segment(volume.quaternions, group=kind.group, periodic=True, minimum_size=MINIMUM_GRAIN)
+        labels = grains.absorb(labels, volume.quaternions, kind.group, periodic=True)
         files += [
             *export.write_damask(volume, folder / "geometry.vti", grains=labels),
             export.write(volume, folder / "volume.vti", cells={"ipf_z": _bytes(_colours(volume)), "grain": labels}),
