@@ -43,7 +43,6 @@ except importlib.metadata.PackageNotFoundError:
 import importlib.util
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import polymicros_jax as pm

@@ -20,7 +20,8 @@
 # - a **guide** wraps the denoiser and pulls its estimates.
 #
 # Here: a sheet whose texture changes through its thickness (projection), and a pull towards crystals (guide),
-# because what the small shipped prior draws from noise is blurred.
+# because what the small shipped prior draws from noise is blurred. (The package has a more careful one,
+# `polymicros_jax.conditioners.crystals`; here it is written from nothing.)
 
 # %% [markdown]
 # The first cell installs the package where it is missing. In Colab, clone the repository before it, in a cell of its

@@ -8,9 +8,7 @@ blurred volumes can have a high rank and little variance, so neither is read alo
 
 import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from polymicros_jax import experiment
-from polymicros_jax.diffusion.sampler import sample
-from polymicros_jax.diffusion.schedule import karras
+from polymicros_jax.local_global import draw_free
 from polymicros_jax.orientation import quaternion
 from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.simulate.voronoi import voronoi
@@ -129,14 +126,8 @@ def free_draws(objects: experiment.Diversity, prior: Prior) -> np.ndarray:
     key, draws = jax.random.key(objects.seed), []
     with Progress("draws", objects.count) as progress:
         for n in range(objects.count):
-            draws.append(np.asarray(_free(jax.random.fold_in(key, n), prior, shape, objects.steps)))
+            draws.append(np.asarray(draw_free(jax.random.fold_in(key, n), prior, shape, steps=objects.steps)))
             progress.update(n + 1)
     if not np.isfinite(draws).all():
         raise FloatingPointError(f"diversity: an unconditioned draw is not finite (seed {objects.seed})")
     return np.stack(draws)
-
-
-@partial(jax.jit, static_argnums=(2, 3))
-def _free(key: Array, prior: Prior, shape: tuple[int, int, int], steps: int) -> Float[Array, "nx ny nz h"]:
-    start: Any = jnp.zeros((*shape, prior.network.channels))
-    return sample(key, prior.denoiser("periodic"), start, karras(steps))

@@ -11,13 +11,11 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from polymicros_jax import experiment
-from polymicros_jax.conditioners.crystals import CrystalGuide
 from polymicros_jax.conditioners.slice_targets import SliceTargets, slice_targets
 from polymicros_jax.conditioners.two_point import plane_covariances, two_point
 from polymicros_jax.data import export, repair
 from polymicros_jax.data.volume import OrientationVolume
-from polymicros_jax.diffusion.sampler import sample
-from polymicros_jax.diffusion.schedule import karras
+from polymicros_jax.local_global import draw_free
 from polymicros_jax.orientation import grains, ipf
 from polymicros_jax.reconstruct import expand
 from polymicros_jax.results import Results, table, write_json
@@ -128,15 +126,11 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
 
 def _baselines(objects: experiment.Expansion, targets: SliceTargets) -> dict[str, Float[Array, "nx ny nz h"]]:
     """What the draws must be better than: the prior that knows no map, and the statistics without a prior."""
-    prior, steps = objects.prior, objects.settings["steps"]
-    start = jnp.zeros((*objects.shape, prior.network.channels))
-    denoise = CrystalGuide(prior.representation)(prior.denoiser("periodic"))
-    noise = jax.random.normal(jax.random.key(objects.seed), start.shape)
+    key, prior = jax.random.key(objects.seed), objects.prior
+    noise = jax.random.normal(key, (*objects.shape, prior.network.channels))
     matched = two_point(targets.planes, targets.mean, budget=_BASELINE_BUDGET)
     return {
-        "prior, no maps": jax.jit(lambda key: sample(key, denoise, start, karras(steps), churn=None))(
-            jax.random.key(objects.seed)
-        ),
+        "prior, no maps": draw_free(key, prior, objects.shape, steps=objects.settings["steps"]),
         "statistics, no prior": jax.jit(lambda x: matched.match(x, 1e-5).field)(noise),
     }
 

@@ -1,4 +1,7 @@
-"""Local-to-global diffusion: one periodic volume from a covariance and a local model (PolyMicros Alg. 3, App. B.2)."""
+"""Local-to-global diffusion: a periodic volume from a covariance and a local model (PolyMicros Alg. 3, App. B.2).
+
+`draw_free` is what it is compared with: the local model without a covariance.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from polymicros_jax.conditioners.channel_means import ChannelMeans
+from polymicros_jax.conditioners.crystals import CrystalGuide
 from polymicros_jax.diffusion.conditioning import Guide, guided
 from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, sample
 from polymicros_jax.diffusion.schedule import karras
@@ -65,6 +69,22 @@ def draw(
         sigma_skip=prior.sigma_skip,
         radius=prior.radius,
     )
+
+
+@partial(jax.jit, static_argnames=("shape", "steps"))
+def draw_free(key: Key, prior: Prior, shape: tuple[int, int, int], *, steps: int = 25) -> Float[Array, "nx ny nz h"]:
+    """One periodic volume from the prior alone, of crystals where its channels stand for orientations.
+
+    Args:
+      key: PRNG key.
+      prior: local model.
+      shape: ``(nx, ny, nz)``, multiples of the stride of the network.
+      steps: N of the noise schedule.
+    """
+    denoise = prior.denoiser("periodic")
+    if prior.orientations is not None and prior.orientations.invertible:
+        denoise = CrystalGuide(prior.representation)(denoise)
+    return sample(key, denoise, jnp.zeros((*shape, prior.network.channels)), karras(steps), churn=None)
 
 
 @partial(jax.jit, static_argnames=("network", "shape", "steps", "skip", "churn", "sigma_skip", "radius"))

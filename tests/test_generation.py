@@ -274,6 +274,22 @@ def test_volumes_have_the_means_asked_for_about_the_origin(unbroken: tuple[Path,
     assert np.abs(fields[1] - origin - plain[1]).max() > 1e-3
 
 
+def test_guided_draws_are_crystals(tmp_path: Path) -> None:
+    kind, origin = representation.get("gsh4"), np.full(9, 0.1, np.float32)
+    prior = random_prior(1, 0.5, head=0.0)
+    arguments = {**ARGUMENTS, "covariances": 1, "repeats": 1, "churn": None}
+    distances = {}
+    for crystals in (False, True):
+        folder = tmp_path / str(crystals)
+        generate(folder, priors={"nine": prior}, origins={"nine": origin}, crystals=crystals, **arguments)
+        (field,) = volumes(folder)
+        np.testing.assert_allclose(field.mean((0, 1, 2)), origin, atol=1e-5)
+        distances[crystals] = np.asarray(kind.decode(field)[1])
+    # A network that puts out nothing; the last estimate is crystals all the same, shifted to the mean asked for.
+    assert distances[True].mean() < 0.5 * distances[False].mean()
+    assert np.ptp(distances[True]) < 0.6
+
+
 def test_a_draw_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     priors = tiny_priors()
     broken = jax.tree.map(lambda leaf: leaf * jnp.nan, priors["fine"].params)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -16,7 +17,8 @@ from polymicros_jax.config import ConfigError
 from polymicros_jax.data import samples
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.dry_run.outline import outline
-from polymicros_jax.training.prior import read_card
+from polymicros_jax.models.unet3d import UNet3DConfig, init
+from polymicros_jax.training.prior import Prior, read_card, save_prior
 
 sys.path.insert(0, str(Path(__file__).parent))
 import config_files
@@ -138,6 +140,15 @@ def test_a_dataset_of_another_representation_than_its_priors(tmp_path: Path) -> 
     config = config_files.load("generate_smoke")
     config.representation = "hex27"
     _refused(config, tmp_path / "run", "compact_gsh4 is a prior of gsh4, not of hex27")
+
+
+def test_crystals_need_channels_that_can_be_decoded(tmp_path: Path) -> None:
+    network = UNet3DConfig(channels=3, width=8, multipliers=(1,), heads=1, head_width=4)
+    save_prior(tmp_path / "three.safetensors", Prior(init(jax.random.key(0), network), network, 0.26, "rogsh3"), {})
+    config = config_files.load("generate_smoke")
+    config.representation = "rogsh3"
+    config.generate.priors = (str(tmp_path / "three.safetensors"),)
+    _refused(config, tmp_path / "run", "generate.crystals: found True, accepted with rogsh3 is False")
 
 
 def test_maps_must_lie_in_their_planes_and_share_a_step(tmp_path: Path) -> None:

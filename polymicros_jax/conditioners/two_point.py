@@ -100,7 +100,7 @@ class TwoPointGuide:
     """
 
     condition: TwoPoint
-    until: jax.Array | float = 1.0
+    until: ArrayLike | float = 1.0
     threshold: jax.Array | float = 1e-3
 
     def __call__(self, denoise: Denoiser) -> Denoiser:

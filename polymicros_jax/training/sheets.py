@@ -24,9 +24,12 @@ _PANEL = 1.45  # inches
 
 @functools.partial(jax.jit, static_argnames=("count", "size", "steps"))
 def draws(key: Key, prior: Prior, *, count: int, size: int, steps: int = STEPS) -> Float[Array, "count s s s h"]:
-    """Unconditional draws of a prior: cubes of side ``size``, which must be a multiple of the network's stride."""
+    """Unconditional draws of a prior: cubes of side ``size``, which must be a multiple of the network's stride.
+
+    Without fresh noise, which makes more of what a denoiser falls short of (docs/errata.md).
+    """
     init = jnp.zeros((count, size, size, size, prior.network.channels))
-    return sample(key, prior.denoiser(), init, karras(steps))
+    return sample(key, prior.denoiser(), init, karras(steps), churn=None)
 
 
 def distance_to_orientations(fields: Float[np.ndarray, "n nx ny nz h"], kind: Representation) -> list[float]:

@@ -67,6 +67,15 @@ def test_shrinkage_is_taken_back():
     assert distances(guided).max() < 1e-3
 
 
+def test_a_field_about_an_origin_is_read_with_it():
+    origin = np.linspace(-0.3, 0.3, 9).astype(np.float32)
+    x = jax.random.normal(jax.random.key(4), (20, 9))
+    guided = CrystalGuide("gsh4", origin=origin)(lambda x, sigma: x)(x, 0.1)
+    about = x + origin[None]
+    np.testing.assert_allclose(guided, KIND.encode(KIND.decode(about)[0]) - origin[None], atol=1e-6)
+    assert float(jnp.max(distances(guided + origin[None]))) < 1e-3 < 0.1 < float(jnp.min(distances(guided)))
+
+
 def test_representations_that_cannot_be_read_are_refused():
     with pytest.raises(ValueError, match="cannot be read from rogsh3"):
         CrystalGuide("rogsh3")(lambda x, sigma: x)
