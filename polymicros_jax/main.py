@@ -52,11 +52,21 @@ def _parse(argv: list[str]) -> list[str]:
     if not named & {"config", "helpfull", "helpxml"}:
         print(f"error: --config is missing\n\n{usage.text()}", file=sys.stderr)
         sys.exit(2)
+    if "config" in named and not (path := _config_file(argv)).is_file():
+        print(f"error: --config: found no file {path}; those of configs/ are listed by --help", file=sys.stderr)
+        sys.exit(2)
     try:
         return flags.FLAGS(argv)
     except _SLIPS as error:
         print(f"error: {error if isinstance(error, OSError) else _wrong_key(argv) or error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _config_file(argv: list[str]) -> Path:
+    """The file that ``--config=FILE:ARGUMENT`` or ``--config FILE:ARGUMENT`` names."""
+    found = [re.fullmatch(r"--?config(=(.*))?", each) for each in argv]
+    values = [each[2] if each[1] else after for each, after in zip(found, [*argv[1:], ""], strict=True) if each]
+    return Path(values[-1].split(":")[0] if values else "")
 
 
 def _wrong_key(argv: list[str]) -> str | None:

@@ -238,8 +238,11 @@ def test_a_call_without_config_says_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--config=configs/nowhere.py",), "configs/nowhere.py"),
-        (("--config=configs/nowhere.py", "--config.seed=1"), "configs/nowhere.py"),
+        (
+            ("--config=configs/nowhere.py",),
+            "error: --config: found no file configs/nowhere.py; those of configs/ are listed by --help\n",
+        ),
+        (("--config=configs/nowhere.py:in100", "--config.seed=1"), "found no file configs/nowhere.py;"),
         (("--config=configs/quickstart.py", "--config.super_resolve.drews=1"), "super_resolve has no key 'drews'"),
         (
             ("--config=configs/generate_smoke.py", "--config.seed=1", "--config.generate.priors[0].prior=x"),
