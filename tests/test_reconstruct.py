@@ -239,11 +239,10 @@ def test_expanded_volumes_consist_of_crystals_where_channels_stand_for_them():
     kind = representation.get("gsh4")
     crystals = kind.encode(quaternion.from_euler(np.random.default_rng(4).uniform(0, 1.5, (3, 8, 8, 3))))
     slices = dict(zip("xyz", np.asarray(crystals), strict=True))
-    volume = expand(KEY, CUBIC, slices, (8, 8, 8), steps=8)[0]
+    volume = expand(KEY, CUBIC, slices, (8, 8, 8), steps=4, budget=7)[0]
     # The last estimate is replaced by the nearest orientations; nothing moves it any more.
     assert float(jnp.max(kind.decode(volume)[1])) < 1e-3
-    blurred = expand(KEY, CUBIC, slices, (8, 8, 8), steps=8, until=None)[0]
-    assert float(jnp.mean(kind.decode(blurred)[1])) > 0.3
+    assert float(jnp.min(jnp.std(volume, axis=(0, 1, 2)))) > 0.1
 
 
 @pytest.mark.parametrize("until", [None, 1.0])

@@ -124,9 +124,12 @@ def _scale(card: Mapping[str, Any]) -> float:
 
 
 def _rounds(network: Mapping[str, Any]) -> str:
-    coarse = f"rounds on the folded grid: {network['coarse']}, of {network['width']} channels, "
-    fine = f"rounds on the full grid: {network['rounds']}, of {network['detail']} channels"
-    return f"{coarse if network.get('coarse') else ''}{fine if network.get('detail') else 'nothing on the full grid'}"
+    parts = []
+    if network.get("coarse"):
+        parts.append(f"rounds on the folded grid: {network['coarse']}, of {network['width']} channels")
+    if network.get("detail"):
+        parts.append(f"rounds on the full grid: {network['rounds']}, of {network['detail']} channels")
+    return ", ".join(parts or ["nothing on the full grid"])
 
 
 def _previous(card: Mapping[str, Any]) -> str:

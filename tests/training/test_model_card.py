@@ -45,6 +45,10 @@ def test_the_table_stands_beside_the_previous_weights():
     for line in ("| augmentation | none |", "| wall time | 1.50 h |", "| training noise | ln sigma ~ N(-1.2, 1.2^2) |"):
         assert line in text
     assert "1.2 M parameters" in text
+    assert "folded into channels, nothing on the full grid." in text
+    rounds = {"detail": 16, "rounds": 2, "coarse": 3, "width": 32}
+    deeper = page("new", {**CARD, "network": CARD["network"] | rounds}, "c.png", "")
+    assert "rounds on the folded grid: 3, of 32 channels, rounds on the full grid: 2, of 16 channels." in deeper
     assert "`sigma_skip` as in EDM" in text
     assert "![Unconditional draws beside real patches](s.png)" in text
     assert "## Samples" not in page("new", CARD, "c.png", "")
