@@ -18,9 +18,9 @@
 # volume that is held to them while it is still mostly noise, and then makes crystals of it on its own. The result
 # goes into files for the DAMASK grid solver.
 #
-# **A limit to know first.** The shipped prior is small. Its draws are polycrystals, but their grains are smaller than
-# in the specimen, orientations vary inside them, and boundaries are ragged. This notebook measures what it can, and no
-# number is hidden in the text.
+# **A limit to know first.** The shipped prior is small. Its draws consist of crystals and look like polycrystals, but
+# orientations vary inside grains as they do not in the specimen, and boundaries are ragged. This notebook measures
+# what it can, and no number is hidden in the text.
 
 # %% [markdown]
 # The first cell installs the package where it is missing. In Colab, clone the repository before it, in a cell of its
@@ -133,25 +133,24 @@ pm.plot(quaternions, spacing=region.spacing, title="Drawn")
 # %% [markdown]
 # ## Grains
 #
-# Neighbours less than five degrees apart belong to one grain. Segments of fewer than eight voxels are fragments: they
-# join the neighbour whose orientation is nearest. What remains is compared with the measured region, counted the same
-# way.
+# Neighbours less than five degrees apart belong to one grain; grains of fewer than eight voxels do not count. The
+# measured region falls into grains this way. In the draw orientations change gradually too, so that most of it hangs
+# together: the pictures show grains, the count does not find them.
 
 # %%
-labels = grains.segment(quaternions, group=kind.group, periodic=True, minimum_size=8)
-fragments = float(np.mean(labels < 0))
-labels = grains.absorb(labels, quaternions, kind.group, periodic=True)
-print(f"{100 * fragments:.0f} % of the voxels were fragments")
+drawn = grains.segment(quaternions, group=kind.group, periodic=True, minimum_size=8)
 measured = grains.segment(region.quaternions, group=kind.group, mask=region.mask, minimum_size=8)
-for name, each in {"drawn": labels, "measured": measured}.items():
-    print(f"{name}: mean grain diameter {grains.equivalent_diameters(each).mean():.1f} voxels")
+for name, each in {"drawn": drawn, "measured": measured}.items():
+    sizes = grains.sizes(each)
+    print(f"{name}: {len(sizes)} grains, the largest {100 * sizes.max(initial=0) / each.size:.0f} % of the voxels")
 
 # %% [markdown]
 # ## Files for DAMASK
 #
 # A geometry in metres and a material configuration. Neither lattice nor constitutive law are in a scan: here the
 # elastic constants of pure nickel stand for the superalloy. A voxel and its partner on the opposite face are
-# neighbours, and grains run through the faces.
+# neighbours, and grains run through the faces. Every voxel keeps its own orientation; for a volume of clear grains
+# `write_damask(..., grains=labels)` writes one material a grain.
 
 # %%
 model = OrientationVolume(
@@ -171,7 +170,7 @@ nickel = {
     },
 }
 FOLDER.mkdir(parents=True, exist_ok=True)
-geometry, material = write_damask(model, FOLDER / "geometry.vti", grains=labels, phases={"Nickel": nickel})
+geometry, material = write_damask(model, FOLDER / "geometry.vti", phases={"Nickel": nickel})
 print(geometry, material)
 
 # %% [markdown]
@@ -187,6 +186,6 @@ if importlib.util.find_spec("damask"):
 
 # %% [markdown]
 # What to take from this: the chain from maps to a solver's input works, and the volume consists of crystals whose
-# statistics are nearer to those of the maps than the prior alone comes. How grain-like the grains are is the question
-# of the prior. One trained longer, or on your material (see the notebook on local models), is put in by its path:
+# statistics are nearer to those of the maps than the prior alone comes. How clear the grains are is the question of
+# the prior. One trained longer, or on your material (see the notebook on local models), is put in by its path:
 # `pm.load_prior("runs/mine/mine.safetensors")`.

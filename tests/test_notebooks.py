@@ -177,17 +177,12 @@ def test_maps_become_a_damask_model(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert tuple(grid.cells) == found["SHAPE"]
     np.testing.assert_allclose(grid.size, np.array(found["SHAPE"]) * 0.25e-6, rtol=1e-6)
     assert material["phase"]["Nickel"]["mechanical"]["elastic"]["C_11"] == 246.5e9
-    assert len(material["material"]) == len(np.unique(found["labels"]))
     stored = np.array([each["constituents"][0]["O"] for each in material["material"]])
     matrices = damask.Rotation(stored).as_matrix()[grid.material]
-    group = quaternion.from_matrix(jnp.asarray(matrices, jnp.float32))
-    # One orientation a grain, in the right voxels: nearer to its own grain than the same file shifted by a few voxels.
-    own, other = (
-        float(jnp.mean(quaternion.disorientation(each, found["quaternions"], "432")))
-        for each in (group, jnp.roll(group, 5, axis=0))
-    )
-    if not shrunk:  # a Gaussian field on 12^3 has no grains
-        assert own < 0.5 * other
+    voxels = quaternion.from_matrix(jnp.asarray(matrices, jnp.float32))
+    # Every voxel's own orientation: round-off of single precision.
+    angle = quaternion.disorientation(voxels, found["quaternions"], "432")
+    assert float(jnp.rad2deg(angle).max()) < 0.1
 
 
 @pytest.mark.parametrize("shrunk", SIZES)

@@ -80,49 +80,6 @@ def segment(
     return labels.reshape(shape)
 
 
-def absorb(
-    labels: Int[ArrayLike, "*grid"], q: Float[ArrayLike, "*grid 4"], group: str = "432", *, periodic: bool = False
-) -> Int[np.ndarray, "*grid"]:
-    """Gives every `UNASSIGNED` voxel to a grain beside it: fragments that `segment` found too small disappear.
-
-    Layer by layer, as many times as it takes: of the grains that a voxel shares a face with it joins the one whose
-    touching voxel differs least from it.
-
-    Args:
-        labels: as from `segment`.
-        q: the orientations.
-        group: Crystal symmetry.
-        periodic: Whether opposite sides touch.
-
-    Returns:
-        Labels without `UNASSIGNED`, unless there is no grain at all.
-
-    >>> angle = np.array([0.0, 0.0, 0.1, 0.3, 0.3])  # half of the turn about z; the third voxel is nearer to the left
-    >>> q = np.stack([np.cos(angle), 0 * angle, 0 * angle, np.sin(angle)], axis=-1)
-    >>> labels = segment(q, minimum_size=2)
-    >>> labels.tolist(), absorb(labels, q).tolist()
-    ([0, 0, -1, 1, 1], [0, 0, 0, 1, 1])
-    """
-    labels, q = np.array(labels), np.asarray(q)
-    # Every face once from each side: of its two voxels the one that may join and the one it may join.
-    number = np.arange(labels.size).reshape(labels.shape)
-    pairs = [(number[one].ravel(), number[other].ravel()) for one, other in _faces(labels.shape, periodic)]
-    start = np.concatenate([part for pair in pairs for part in pair])
-    stop = np.concatenate([part for pair in pairs for part in reversed(pair)])
-    flat, orientations = labels.ravel(), q.reshape(-1, 4)
-    loose = flat[start] == UNASSIGNED
-    start, stop = start[loose], stop[loose]
-    angle = np.asarray(disorientation(orientations[start], orientations[stop], group))
-    order = np.lexsort((angle, start))
-    start, stop = start[order], stop[order]
-    while True:
-        usable = (flat[start] == UNASSIGNED) & (flat[stop] != UNASSIGNED)
-        if not usable.any():
-            return flat.reshape(labels.shape)
-        joined, first = np.unique(start[usable], return_index=True)
-        flat[joined] = flat[stop[usable][first]]
-
-
 def sizes(labels: Int[ArrayLike, "*grid"]) -> Int[np.ndarray, "grains"]:
     """Number of voxels of each grain 0, 1, ...
 

@@ -1,7 +1,5 @@
 """Segmentation and grain statistics on maps whose grains are known, and against flood filling."""
 
-import itertools
-
 import jax
 import numpy as np
 import pytest
@@ -102,44 +100,6 @@ def test_against_flood_filling(periodic):
                         stack.append(there)
         count += 1
     np.testing.assert_array_equal(labels, expected)
-
-
-@pytest.mark.parametrize("periodic", [False, True])
-def test_fragments_join_the_grain_beside_them_that_is_nearest(periodic):
-    # Three layers about z at 0, 20 and 50 degrees, with speckle of any orientation in a tenth of the voxels.
-    rng = np.random.default_rng(5)
-    layers = np.repeat(np.stack([rotated(angle) for angle in (0.0, 20.0, 50.0)]), 4, axis=0)
-    q = np.broadcast_to(layers[:, None, None], (12, 7, 6, 4)).copy()
-    speckle = rng.random((12, 7, 6)) < 0.1
-    q[speckle] = np.asarray(quaternion.random(jax.random.key(6), (int(speckle.sum()),)))
-    labels = grains.segment(q, minimum_size=20, periodic=periodic)
-    whole = grains.absorb(labels, q, periodic=periodic)
-    kept = labels != grains.UNASSIGNED
-    assert 0 < (~kept).sum() < 100
-    np.testing.assert_array_equal(whole[kept], labels[kept])
-    assert (whole != grains.UNASSIGNED).all()
-    # By its definition, for the fragments that touch grains.
-    for voxel in np.argwhere(~kept):
-        beside = []
-        for axis, step in itertools.product(range(3), (-1, 1)):
-            other = voxel.copy()
-            other[axis] += step
-            if periodic:
-                other %= labels.shape
-            elif not 0 <= other[axis] < labels.shape[axis]:
-                continue
-            if kept[tuple(other)]:
-                angle = float(quaternion.disorientation(q[tuple(voxel)], q[tuple(other)]))
-                beside.append((angle, labels[tuple(other)]))
-        if beside:
-            least = min(beside)[0]
-            assert whole[tuple(voxel)] in {label for angle, label in beside if angle < least + 1e-4}
-
-
-def test_fragments_without_any_grain_stay():
-    q = np.asarray(quaternion.random(jax.random.key(7), (3, 3, 3)))
-    labels = grains.segment(q, minimum_size=20)
-    assert (grains.absorb(labels, q) == grains.UNASSIGNED).all()
 
 
 def test_equivalent_diameters():
