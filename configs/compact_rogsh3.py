@@ -4,7 +4,7 @@ What:     ROGSH-3 fields of the same volumes, patches and network as configs/com
           there is no augmentation at all. The scales of noise and skip are those of GSH-4 times the ratio of the two
           standard deviations under uniform texture, 0.262 over 0.5.
 Command:  python -m polymicros_jax.main --config=configs/compact_rogsh3.py
-Cost:     about one second a step on two cores.
+Cost:     about four seconds a step on two cores.
 Expect:   runs/compact_rogsh3/compact_rogsh3.json has the held-out scores. They compare with those of GSH-4 at noise
           levels of the same ratio to the data; fields of ROGSH-3 cannot be turned back into orientations.
 """

@@ -191,6 +191,7 @@ def _expand() -> ConfigDict:
             "start": 0.0,
             "until": 1.0,
             "budget": 20,
+            "baselines": True,
         }
     )
 

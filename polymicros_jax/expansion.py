@@ -30,7 +30,8 @@ MINIMUM_GRAIN = 8
 FAR = 0.15
 """Distance to the manifold, in units of its norm, beyond which a voxel counts as blurred, not as a crystal."""
 
-_BASELINE_BUDGET = 1000  # gradient evaluations of the optimiser without a prior
+BASELINE_BUDGET = 1000
+"""Most gradient evaluations of the optimiser without a prior."""
 
 COLUMNS = (
     Column("plane_rms", "error on matched planes, root mean square", digits=5),
@@ -58,7 +59,8 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
     first = next(iter(maps.values()))
     volumes, rows, files = {}, {}, []
     named = {f"draw {number}": field for number, field in enumerate(fields)}
-    named |= _baselines(objects, targets)
+    if objects.baselines:
+        named |= _baselines(objects, targets)
     for number, (name, field) in enumerate(named.items()):
         q, distance = kind.decode(field)
         volume = OrientationVolume(
@@ -98,8 +100,7 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         title="3D volumes from 2D maps",
         summary="Periodic volumes with the two-point statistics of the maps on the orthogonal planes. The targets come "
         "from the maps alone. The maps themselves, three small samples that contradict each other a little, differ "
-        f"from them by {float(targets.misfit):.3f} root mean square. Below the draws: the prior without maps, and the "
-        "statistics without a prior.",
+        f"from them by {float(targets.misfit):.3f} root mean square.",
         sections=[
             Section("Match", table=Table(COLUMNS, rows, corner="volume")),
             Section("Maps", figures=[(f"Map normal to {a}.", _map_figure(m, a)) for a, m in maps.items()]),
@@ -129,7 +130,7 @@ def _baselines(objects: experiment.Expansion, targets: SliceTargets) -> dict[str
     """What the draws must be better than: the prior that knows no map, and the statistics without a prior."""
     key, prior = jax.random.key(objects.seed), objects.prior
     noise = jax.random.normal(key, (*objects.shape, prior.network.channels))
-    matched = two_point(targets.planes, targets.mean, budget=_BASELINE_BUDGET)
+    matched = two_point(targets.planes, targets.mean, budget=BASELINE_BUDGET)
     return {
         "prior, no maps": draw_free(key, prior, objects.shape, steps=objects.settings["steps"]),
         "statistics, no prior": jax.jit(lambda x: matched.match(x, 1e-5).field)(noise),

@@ -13,8 +13,10 @@ from ml_collections import ConfigDict
 from polymicros_jax import config as defaults
 from polymicros_jax import dry_run, experiment, generation, tasks
 from polymicros_jax.config import ConfigError
+from polymicros_jax.diffusion.sampler import evaluations
 from polymicros_jax.dry_run.counting import cost, tree_bytes
 from polymicros_jax.dry_run.outline import Work, outline
+from polymicros_jax.expansion import BASELINE_BUDGET
 from polymicros_jax.models import unet3d
 from polymicros_jax.models.unet3d import UNet3DConfig
 from polymicros_jax.reconstruct import expand, super_resolve
@@ -182,7 +184,8 @@ def test_an_expansion_evaluates_as_often_as_said(prior: Prior, saved: str, calls
     config = defaults.default("expand")
     section = config.expand
     section.prior, section.shape, section.steps, section.draws, section.budget = saved, (8, 8, 8), 4, 2, 7
-    (work,) = outline(config)["expand"]
+    work, free = outline(config)["expand"]
+    assert (free.calls, free.matchings) == (evaluations(4), BASELINE_BUDGET)
     values = np.asarray(jax.random.normal(jax.random.key(1), (8, 8, 9)))
     expand(jax.random.key(0), prior, {"z": values}, (8, 8, 8), draws=2, steps=4, budget=7)
     jax.effects_barrier()

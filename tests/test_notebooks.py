@@ -164,7 +164,7 @@ def test_reconstruction_is_better_than_copying(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("shrunk", SIZES)
 def test_maps_become_a_damask_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shrunk: bool) -> None:
-    """Statistics within 2 % of the variance on the planes, and a model that DAMASK itself reads as it was meant."""
+    """Crystals, statistics nearer to the maps than without them, and a model that DAMASK reads as it was meant."""
     damask = pytest.importorskip("damask")
     found = run("maps_to_damask", tmp_path, monkeypatch, shrunk)
     # A Gaussian prior on 12^3 leaves little room: there only the order is asked for.

@@ -275,3 +275,8 @@ def test_matches_are_counted(until, monkeypatch):
 def test_bad_slices_are_refused(slices, shape, reason):
     with pytest.raises(ValueError, match=reason):
         expand(KEY, PRIOR, slices, shape)
+
+
+def test_a_level_below_zero_is_refused():
+    with pytest.raises(ValueError, match=r"until = -1.0: a noise level"):
+        expand(KEY, PRIOR, SLICES, (8, 8, 8), until=-1.0)

@@ -17,6 +17,7 @@ from polymicros_jax.data import masks
 from polymicros_jax.data.sampling_plan import Plan, ingredients, share
 from polymicros_jax.diffusion.sampler import evaluations
 from polymicros_jax.diffusion.tiling import tile_count
+from polymicros_jax.expansion import BASELINE_BUDGET
 from polymicros_jax.experiment.chain import STAGE
 from polymicros_jax.experiment.inputs import representation, volume
 from polymicros_jax.experiment.training import continued, network, optimisation, require_intervals
@@ -249,7 +250,11 @@ def _expand(config: ConfigDict, made: Networks) -> list[Work]:
     what = _several(section.draws, "draw")
     work = _draws(what, section.prior, made, shape, section.draws, each, "periodic", kept=section.draws)
     matches = growing_matches(section.steps, section.start or None, section.until or None)
-    return [dataclasses.replace(work, matchings=section.draws * matches * section.budget)]
+    works = [dataclasses.replace(work, matchings=section.draws * matches * section.budget)]
+    if section.baselines:
+        free = _draws("baselines", section.prior, made, shape, 1, evaluations(section.steps), "periodic", kept=2)
+        works.append(dataclasses.replace(free, matchings=BASELINE_BUDGET))
+    return works
 
 
 def _realism(config: ConfigDict, made: Networks) -> list[Work]:

@@ -85,6 +85,7 @@ class Expansion:
       reference: the volume the maps were cut from, if any.
       spacing: of the volumes to draw, along each axis that of the maps that run along it.
       settings: keyword arguments of `reconstruct.expand`.
+      baselines: whether the prior without maps and the statistics without a prior stand beside the draws.
     """
 
     seed: int
@@ -95,6 +96,7 @@ class Expansion:
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     settings: dict[str, Any]
+    baselines: bool
 
 
 def expansion(config: ConfigDict) -> Expansion:
@@ -123,6 +125,8 @@ def expansion(config: ConfigDict) -> Expansion:
                 f"normal to {axis}; `OrientationVolume.rotate_frame` turns a map, and its orientations, into that plane"
             )
     check_draws(section, "expand", section.start)
+    if not section.until >= 0.0:
+        raise ConfigError(f"expand.until: found {section.until}, accepted is a noise level, or 0 to match to the end")
     if any(size % prior.network.stride for size in section.shape):
         raise ConfigError(f"expand.shape: found {section.shape}, accepted are multiples of {prior.network.stride}")
     return Expansion(
@@ -140,6 +144,7 @@ def expansion(config: ConfigDict) -> Expansion:
             "until": section.until or None,
             "budget": section.budget,
         },
+        baselines=section.baselines,
     )
 
 

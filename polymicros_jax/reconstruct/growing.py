@@ -67,7 +67,7 @@ def expand(
 
     Raises:
       ValueError: no maps; an unknown axis; maps that are not finite or whose channels are not the prior's; a shape the
-        network cannot take.
+        network cannot take; a level ``until`` below zero.
       FloatingPointError: a draw that is not finite, with the seed.
 
     >>> from polymicros_jax.models.unet3d import UNet3DConfig
@@ -80,6 +80,8 @@ def expand(
     """
     _check_slices(prior, slices, shape)
     check_numbers(draws, steps, start)
+    if until is not None and not until >= 0.0:
+        raise ValueError(f"until = {until}: a noise level of at least 0, or None to match the state to the end")
     target_key, draw_key = jax.random.split(key)
     targets = slice_targets(target_key, slices, shape, kind=prior.orientations, periodic=periodic_slices)
     skip = min(first_level(steps, start), steps - 1)

@@ -159,18 +159,6 @@ def test_a_round_sees_single_voxels():
     assert float(jnp.std(blocks, axis=-2).mean()) > 0.1 * float(jnp.std(change))
 
 
-def test_rounds_follow_shifts_and_have_a_gradient():
-    params = randomised(ROUNDED)
-    assert shift_error("periodic", (4, 0, -4), ROUNDED, params) < 1e-4
-
-    def loss(params):
-        return jnp.sum(jnp.sin(unet3d.apply(ROUNDED, params, FIELD, LEVEL)))
-
-    gradient = jax.jit(jax.grad(loss))(params)["rounds"]["0"]
-    for part in ("boundary", "share", "correction", "strength", "orbit"):
-        assert float(jnp.abs(gradient[part]["linear"]["kernel"]).max()) > 0
-
-
 COARSE = dataclasses.replace(FOLDED, coarse=1, averaging=2)
 
 
@@ -193,14 +181,15 @@ def test_coarse_rounds_are_added_to_a_trained_network():
         unet3d.grow(jax.random.key(3), config, params, detail=0, rounds=1, averaging=2)
 
 
-def test_coarse_rounds_follow_shifts_and_have_a_gradient():
-    params = randomised(COARSE)
-    assert shift_error("periodic", (4, 0, -4), COARSE, params) < 1e-4
+@pytest.mark.parametrize(("config", "kind"), [(ROUNDED, "rounds"), (COARSE, "coarse")])
+def test_rounds_follow_shifts_and_have_a_gradient(config, kind):
+    params = randomised(config)
+    assert shift_error("periodic", (4, 0, -4), config, params) < 1e-4
 
     def loss(params):
-        return jnp.sum(jnp.sin(unet3d.apply(COARSE, params, FIELD, LEVEL)))
+        return jnp.sum(jnp.sin(unet3d.apply(config, params, FIELD, LEVEL)))
 
-    gradient = jax.jit(jax.grad(loss))(params)["coarse"]["0"]
+    gradient = jax.jit(jax.grad(loss))(params)[kind]["0"]
     for part in ("boundary", "share", "correction", "strength", "orbit"):
         assert float(jnp.abs(gradient[part]["linear"]["kernel"]).max()) > 0
 
