@@ -4,7 +4,7 @@
     python benchmarks/prior.py                                              # compact prior
     python benchmarks/prior.py --network local --side 32 --batch 8 --dtype bfloat16 --compile      # on a card
     python benchmarks/prior.py --network local --side 128 --batch 1 --dtype bfloat16 --refine 23   # LGD refinement
-    python benchmarks/prior.py --network foundation --side 128 --batch 1 --memory                  # compiles only
+    python benchmarks/prior.py --network foundation --side 128 --batch 1 --dtype bfloat16 --memory --devices 2
 
 PyTorch gets the parameters of our network and must give the same output before anything is timed. It runs channels
 last, with autocast for bfloat16, the fused optimiser, TF32 where the card has it, and with ``--compile`` through
@@ -17,12 +17,18 @@ the least processor time, since wall time says little on a shared machine; the r
 and gives the rate and its share of the card's peak (``--peak`` in TFLOP/s where the card is not known here).
 
 ``--memory`` gives ``compiled.memory_analysis()`` of our optimisation step with and without rematerialisation, from
-shapes alone. Only a card answers the question: compiled for a CPU it takes the convolution of accelerators, but that
-backend has no bfloat16 arithmetic (float32 copies), keeps transposed copies of inputs for the gradients of kernels, and
-drops the barriers of rematerialisation before it schedules, so that what is recomputed lives as long as what is stored.
-Compiled for a CPU, foundation network with 9 channels, 1 x 128^3, bfloat16: scratch of 96.4 GiB with and 96.9 GiB
-without rematerialisation, 3.9 GiB of state; float32 with it: 138.8 GiB. That is no evidence that a card of 80 GB is
-enough, nor that it is not.
+shapes alone, on each of ``--devices`` that share a sample (on a CPU they are emulated). Compiled for a CPU it takes the
+convolution of accelerators, but that backend has no bfloat16 arithmetic (float32 copies), keeps transposed copies of
+inputs for the gradients of kernels, and drops the barriers of rematerialisation before it schedules, so that most of
+what is recomputed lives as long as what is stored: what it says is more than a card should need. Compiled for a CPU,
+foundation network, 1 x 128^3, bfloat16, GiB a device:
+
+    devices of a sample     state     scratch with rematerialisation     without
+    1                         3.9                               89.5       105.2
+    2                         3.9                               44.8        54.4
+
+So a step with one volume of 128^3 fits two devices of 80 GB each. One device alone may be enough; no card was there to
+tell.
 
 Last result: compact network, defaults, two cores beside some other load (calls alternate), PyTorch 2.13.0::
 
@@ -60,6 +66,7 @@ from polymicros_jax.models import convolution, layers, unet3d
 from polymicros_jax.models.averaging import LITTLE
 from polymicros_jax.models.unet3d import UNet3DConfig
 from polymicros_jax.spectral.mosm_design import sample_params
+from polymicros_jax.training.mesh import build_mesh
 from polymicros_jax.training.prior import Prior
 from polymicros_jax.training.step import Optimisation, build_step, create_state
 
@@ -380,10 +387,11 @@ def refinement(config: UNet3DConfig, side: int, evaluations: int, repeats: int, 
     print(f"LGD of one {side}^3 volume, {count} evaluations on {card}: {times[0]:.2f} s, {rate:.2f} TFLOP/s, {share}")
 
 
-def memory(config: UNet3DConfig, side: int, batch: int) -> None:
-    """Memory of one optimisation step, compiled from shapes."""
+def memory(config: UNet3DConfig, side: int, batch: int, devices: int) -> None:
+    """Memory of one optimisation step on each device, compiled from shapes."""
     if jax.default_backend() == "cpu":
         layers.convolve = convolution.convolve_volumes
+    mesh = build_mesh(devices, jax.devices()[:devices]) if devices > 1 else None
     optimisation = Optimisation(100, batch)
     patches = jax.ShapeDtypeStruct((batch, side, side, side, config.channels), jnp.float32)
     for remat in (True, False):
@@ -391,14 +399,14 @@ def memory(config: UNet3DConfig, side: int, batch: int) -> None:
         state = jax.eval_shape(
             lambda key, network=network: create_state(unet3d.init(key, network), optimisation), jax.random.key(0)
         )
-        step = jax.jit(build_step(network, SIGMA_DATA, "benchmark", optimisation, jax.random.key(0)), donate_argnums=0)
+        step = build_step(network, SIGMA_DATA, "benchmark", optimisation, jax.random.key(0), mesh=mesh)
         used = step.lower(state, patches).compile().memory_analysis()
         if used is None:
             raise SystemExit("this backend reports no memory")
         arguments, scratch = used.argument_size_in_bytes, used.temp_size_in_bytes
         print(
-            f"{batch} x {side}^3, {network.compute_dtype}, {'with' if remat else 'without'} rematerialisation: "
-            f"{arguments / 2**30:.1f} GiB of state and {scratch / 2**30:.1f} GiB of scratch",
+            f"{batch} x {side}^3 over {devices} devices, {network.compute_dtype}, {'with' if remat else 'without'} "
+            f"rematerialisation: {arguments / 2**30:.1f} GiB of state and {scratch / 2**30:.1f} GiB of scratch on each",
             flush=True,
         )
 
@@ -419,12 +427,15 @@ def main() -> None:
     parser.add_argument("--refine", type=int, metavar="EVALUATIONS", help="odd, at most 49")
     parser.add_argument("--peak", type=float, help="of the card, TFLOP/s")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--devices", type=int, default=1, help="that share one sample, for --memory")
     given = parser.parse_args()
+    if given.devices > 1:
+        jax.config.update("jax_num_cpu_devices", given.devices)
     if given.device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     config = dataclasses.replace(NETWORKS[given.network], compute_dtype=given.dtype, remat=given.remat)
     if given.memory:
-        memory(config, given.side, given.batch)
+        memory(config, given.side, given.batch, given.devices)
     elif given.refine:
         refinement(config, given.side, given.refine, given.repeats, given.peak)
     else:

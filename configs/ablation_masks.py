@@ -31,6 +31,6 @@ def get_config() -> ConfigDict:
         defaults.mask("slices & box", **box),
         defaults.mask("orthogonal | random", share=0.01),
     )
-    config.evaluate.steps = 18
+    config.evaluate.steps = 16
     config.evaluate.draws = 2
     return config

@@ -23,6 +23,6 @@ def get_config() -> ConfigDict:
     config.evaluate.factors = (4,)
     config.evaluate.methods = ("project", "renoise")
     config.evaluate.thetas = (0.0, 0.25, 0.5, 0.75, 1.0)
-    config.evaluate.steps = 18
+    config.evaluate.steps = 16
     config.evaluate.draws = 2
     return config

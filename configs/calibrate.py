@@ -24,6 +24,6 @@ def get_config() -> ConfigDict:
     config.evaluate.volumes = (fine, coarse)
     config.evaluate.factors = (2, 3, 4, 8)
     config.evaluate.masks = (defaults.mask("gaps", share=0.15),)
-    config.evaluate.steps = 32
+    config.evaluate.steps = 16
     config.evaluate.draws = 2
     return config

@@ -1,6 +1,7 @@
 """The compact prior in the paper's representation, for comparison with it and with the GSH-4 prior.
 
-What:     ROGSH-3 fields of the same volumes, patches and network as configs/compact_gsh4.py. ROGSH has no rotations, so
+What:     ROGSH-3 fields of the same volumes, patches and network as configs/compact_gsh4.py. The network begins with
+          the trained one of compact_gsh4, all but the layers that meet the channels. ROGSH has no rotations, so
           there is no augmentation at all. The scales of noise and skip are those of GSH-4 times the ratio of the two
           standard deviations under uniform texture, 0.262 over 0.5.
 Command:  python -m polymicros_jax.main --config=configs/compact_rogsh3.py
@@ -23,6 +24,7 @@ def get_config() -> ConfigDict:
     config.representation = "rogsh3"
     train = config.train
     train.name = "compact_rogsh3"
+    train.initial = "compact_gsh4"
     train.storage = "float16"
     train.symmetries = train.texture = False
     train.network.detail = 16
@@ -34,7 +36,7 @@ def get_config() -> ConfigDict:
     train.validation = (defaults.volume("in100/evaluate"),)
     train.validate_every = 250
     train.checkpoint_every = 100
-    train.optimisation.steps = 1350
+    train.optimisation.steps = 450
     ratio = representation.get("rogsh3").sigma_data / representation.get("gsh4").sigma_data
     train.sigma_skip *= ratio
     train.optimisation.noise_mean += math.log(ratio)

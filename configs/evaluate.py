@@ -21,6 +21,6 @@ def get_config() -> ConfigDict:
     coarse.every = 2
     config.evaluate.volumes = (defaults.volume("in100/evaluate"), defaults.volume("al1050/evaluate"), coarse)
     config.evaluate.factors = (2, 3, 4, 8)
-    config.evaluate.steps = 18
+    config.evaluate.steps = 16
     config.evaluate.draws = 3
     return config

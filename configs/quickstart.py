@@ -20,5 +20,5 @@ def get_config() -> ConfigDict:
     config = defaults.default("super_resolve")
     config.super_resolve.volume = defaults.volume("in100/evaluate")
     config.super_resolve.volume.stop = (36, 100, 65)
-    config.super_resolve.steps = 32
+    config.super_resolve.steps = 16
     return config

@@ -26,6 +26,6 @@ def get_config() -> ConfigDict:
     config.evaluate.volumes = volumes
     config.evaluate.factors = ()
     config.evaluate.masks = tuple(defaults.mask("gaps", share=share) for share in (0.05, 0.15, 0.3))
-    config.evaluate.steps = 18
+    config.evaluate.steps = 16
     config.evaluate.draws = 3
     return config

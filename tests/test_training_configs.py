@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -116,6 +117,16 @@ def test_weights_to_compare_with_must_fit(gpu: Path) -> None:
     # The scale of the data is measured: of one specimen, near that of uniform texture.
     assert objects.initial.sigma_data == pytest.approx(0.262, rel=0.2)
     assert objects.initial.sigma_skip == pytest.approx(0.1 * 0.262, rel=0.01)
+    # Begun from a prior of the other representation: its trunk, new ends, and no scores to compare with.
+    before = load_prior(gpu / "compact_gpu.safetensors")
+    config.train.initial, config.train.network = str(gpu / "compact_gpu.safetensors"), defaults.network()
+    begun = experiment.training(config)
+    assert (begun.previous, begun.data["previous"], begun.data["initial"]) == (None, "", config.train.initial)
+    assert (begun.initial.representation, begun.initial.network.channels) == ("rogsh3", 3)
+    assert begun.initial.sigma_data == objects.initial.sigma_data
+    for name, shared in (("middle_first", True), ("stem", False)):
+        pairs = zip(jax.tree.leaves(begun.initial.params[name]), jax.tree.leaves(before.params[name]), strict=True)
+        assert all(a.shape == b.shape and bool((a == b).all()) for a, b in pairs) == shared
 
 
 def test_the_card_says_what_was_taken_of_a_volume() -> None:

@@ -114,12 +114,15 @@ def _train(config: ConfigDict, made: Networks) -> list[Work]:
     settings = optimisation(section.optimisation)
     own, note = network(section.network, kind.channels), ""
     architecture: UNet3DConfig | None = own
+    # A prior of another representation lends its trunk and has no scores to compare with.
+    compared = bool(section.previous or section.initial)
     if section.initial:
         architecture, note = _prior(section.initial, made)
         if architecture is None:
             architecture, note = own, f"as this config has it: {note}"
         else:
-            architecture = _continued(architecture, section)
+            compared = bool(section.previous) or architecture.channels == kind.channels
+            architecture = dataclasses.replace(_continued(architecture, section), channels=kind.channels)
     patch: Shape = (section.patch,) * 3
     steps, rows, devices = settings.steps, settings.batch // settings.accumulate, jax.device_count()
     parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
@@ -142,7 +145,7 @@ def _train(config: ConfigDict, made: Networks) -> list[Work]:
     if section.validation:
         count = sum(_patches(volume(each, "train.validation").shape, section) for each in section.validation)
         # Every so many steps and at the last; once more for the card, and once for the weights compared with.
-        times = math.ceil(steps / section.validate_every) + 1 + bool(section.previous or section.initial)
+        times = math.ceil(steps / section.validate_every) + 1 + compared
         calls = times * len(VALIDATION_SIGMAS) * math.ceil(count / VALIDATION_CHUNK)
         what = f"{_several(times, 'validation')} on {count} patches at {len(VALIDATION_SIGMAS)} noise levels"
         work.append(Work(what, section.initial, architecture, patch, calls, min(count, VALIDATION_CHUNK)))

@@ -123,7 +123,7 @@ def training(config: ConfigDict) -> Training:
             f"train.patch: found {section.patch}, accepted is a multiple of {initial.network.stride * apart}: the "
             f"network's stride of {initial.network.stride} times {apart} devices per sample"
         )
-    validation = None
+    validation, previous = None, _previous(section, kind.name)
     if section.validation:
         held_out = fields(section.validation, "train.validation", kind, section.centre)
         check_sizes(held_out, section.patch)
@@ -137,7 +137,7 @@ def training(config: ConfigDict) -> Training:
     return Training(
         seed=config.seed,
         initial=initial,
-        previous=_previous(section, kind.name),
+        previous=previous,
         source=source,
         optimisation=settings,
         patch=section.patch,
@@ -155,7 +155,7 @@ def training(config: ConfigDict) -> Training:
             "trained_on": [described(each) for each in section.volumes] or section.dataset,
             "validated_on": [described(each) for each in section.validation],
             "initial": section.initial or "random",
-            "previous": section.previous or section.initial,
+            "previous": (section.previous or section.initial) if previous is not None else "",
             **_history(section.initial),
             "centred": section.centre,
             "augmentation": [name for name in ("symmetries", "texture") if section[name]],
@@ -165,14 +165,19 @@ def training(config: ConfigDict) -> Training:
 
 def _initial(section: ConfigDict, kind: Representation, source: FieldSource, seed: int) -> Prior:
     """The prior a training starts from: weights that are there, or random ones with scales measured on the fields."""
-    if section.initial:
-        initial = load_prior(section.initial)
-        if initial.representation != kind.name:
-            raise ConfigError(f"train.initial: {section.initial} is a prior of {initial.representation}")
+    key = jax.random.key(seed)
+    initial = load_prior(section.initial) if section.initial else None
+    if initial is not None and initial.representation == kind.name:
         return continued(initial, section, seed)
-    architecture, whole = network(section.network, kind.channels), _whole_fields(source)
+    if initial is not None:
+        start = continued(initial, section, seed)
+        architecture, params = unet3d.exchange_channels(key, start.network, start.params, kind.channels)
+    else:
+        architecture = network(section.network, kind.channels)
+        params = unet3d.init(key, architecture)
+    whole = _whole_fields(source)
     return Prior(
-        params=unet3d.init(jax.random.key(seed), architecture),
+        params=params,
         network=architecture,
         sigma_data=float(np.sqrt(np.mean([np.mean(np.square(field)) for field in whole]))),
         representation=kind.name,
@@ -197,11 +202,13 @@ def continued(initial: Prior, section: ConfigDict, seed: int) -> Prior:
 
 
 def _previous(section: ConfigDict, representation: str) -> Prior | None:
-    """The prior to compare with: the one named, or the one the training starts from."""
+    """The prior to compare with: the one named, or the one the training starts from if it knows the same fields."""
     name = section.previous or section.initial
     if not (name and section.validation):
         return None
     previous = load_prior(name)
+    if not section.previous and previous.representation != representation:
+        return None
     if previous.representation != representation or section.patch % previous.network.stride:
         raise ConfigError(
             f"train.previous: {name} takes {previous.representation} in multiples of {previous.network.stride} voxels, "

@@ -259,6 +259,28 @@ def grow(
     return grown, {**params, **more}
 
 
+def exchange_channels(key: Key, config: UNet3DConfig, params: Params, channels: int) -> tuple[UNet3DConfig, Params]:
+    """The network for fields of another representation: what meets the channels begins anew, the rest is kept.
+
+    Most of a trained network knows shapes of grains and nothing of channels. A parameter is kept where its shape stays
+    the same, which leaves out the first and the last layer of the network and of each round.
+
+    Args:
+      key: for the new parameters.
+      config: architecture of ``params``.
+      params: nested dict, as from `init`.
+      channels: harmonic channels of the network that is wanted.
+
+    >>> config = UNet3DConfig(channels=9, width=8, multipliers=(1, 2))
+    >>> exchanged, params = exchange_channels(jax.random.key(1), config, init(jax.random.key(0), config), 3)
+    >>> exchanged.channels, params["stem"]["linear"]["kernel"].shape
+    (3, (3, 8))
+    """
+    exchanged = dataclasses.replace(config, channels=channels)
+    kept = jax.tree.map(lambda new, old: old if old.shape == new.shape else new, init(key, exchanged), params)
+    return exchanged, kept
+
+
 @functools.cache
 def _skeleton(config: UNet3DConfig) -> tuple[Any, Any]:
     return nnx.split(nnx.eval_shape(lambda: UNet3D(config, rngs=nnx.Rngs(0))), nnx.Param)

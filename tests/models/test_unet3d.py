@@ -181,6 +181,24 @@ def test_coarse_rounds_are_added_to_a_trained_network():
         unet3d.grow(jax.random.key(3), config, params, detail=0, rounds=1, averaging=2)
 
 
+def test_a_network_for_other_channels_keeps_what_does_not_meet_them():
+    config = dataclasses.replace(ROUNDED, coarse=1)
+    params = randomised(config)
+    exchanged, new = unet3d.exchange_channels(jax.random.key(5), config, params, 2)
+    assert exchanged == dataclasses.replace(config, channels=2)
+    assert unet3d.apply(exchanged, new, FIELD[..., :2], LEVEL).shape == (2, 8, 8, 8, 2)
+    fresh = unet3d.init(jax.random.key(5), exchanged)
+    meets = {"stem", "head", "correction", "boundary", "orbit"}  # first and last layers, of the rounds too
+    for (path, leaf), old, begun in zip(
+        jax.tree.leaves_with_path(new), jax.tree.leaves(params), jax.tree.leaves(fresh), strict=True
+    ):
+        anew = leaf.shape != old.shape
+        np.testing.assert_array_equal(leaf, begun if anew else old)
+        assert not anew or any(key.key in meets for key in path)
+    kept = sum(jax.tree.leaves(jax.tree.map(lambda a, b: a.size * (a.shape == b.shape), new, params)))
+    assert kept > 0.9 * unet3d.parameter_count(new)
+
+
 @pytest.mark.parametrize(("config", "kind"), [(ROUNDED, "rounds"), (COARSE, "coarse")])
 def test_rounds_follow_shifts_and_have_a_gradient(config, kind):
     params = randomised(config)
