@@ -50,6 +50,7 @@ def measure(law: NoiseLaw, arguments: argparse.Namespace) -> dict[str, float]:
         multipliers=tuple(arguments.multipliers),
         patch=2,
         detail=arguments.detail,
+        coarse=arguments.coarse,
     )
     prior = Prior(unet3d.init(jax.random.key(0), network), network, kind.sigma_data, kind.name, arguments.sigma_skip)
     optimisation = Optimisation(
@@ -87,6 +88,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--multipliers", type=int, nargs="+", default=[2, 3, 3])
     parser.add_argument("--detail", type=int, default=16)
+    parser.add_argument("--coarse", type=int, default=1)
     parser.add_argument("--sigma-skip", type=float, default=0.05)
     parser.add_argument("--laws", nargs="+", default=list(LAWS), choices=list(LAWS))
     parser.add_argument("--out", type=Path, help="file for the table as JSON")

@@ -1,0 +1,171 @@
+"""Rewrites docs/results.md: what the shipped weights reach on measured volumes, from the runs of the configs.
+
+    python -m polymicros_jax.main --config=configs/evaluate.py          # and those of the other sections below
+    python launch/results_page.py [--runs=runs]
+
+A section whose run is not there is left as the page has it, so that a page can be renewed run by run.
+"""
+
+import argparse
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+REPOSITORY = Path(__file__).parents[1]
+PAGE = REPOSITORY / "docs" / "results.md"
+FIGURES = REPOSITORY / "docs" / "figures"
+
+HEAD = """# Results on measured volumes
+
+Written by `python launch/results_page.py` from the runs of the configs named in each section; do not edit. All errors
+are those of missing voxels alone. Weights and models of grains have not seen the regions they are scored on; grains
+that cross the cut between training and evaluation parts are known to both (docs/data_card.md).
+"""
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+class Shown(NamedTuple):
+    """A figure of every method: its key in metrics.json, what it is called, its scale and digits."""
+
+    key: str
+    title: str
+    scale: float = 1.0
+    digits: int = 2
+
+
+ERRORS = (
+    Shown("mean_disorientation_deg", "Mean disorientation (°)"),
+    Shown("wrong_grain_share", "Voxels in the wrong grain (%)", 100.0),
+)
+INTERVALS = (
+    Shown("coverage_contested", "90 % intervals cover (%)", 100.0, 1),
+    Shown("coverage_contested_uncalibrated", "before recalibration (%)", 100.0, 1),
+    Shown("contested_share", "contested voxels (%)", 100.0, 1),
+    Shown("energy_score_deg", "CRPS (°)"),
+    Shown("expected_error_deg", "error it expects (°)"),
+    Shown("mean_disorientation_deg", "error it makes (°)"),
+    Shown("boundary_displacement_voxels", "boundary displacement it expects (voxels)"),
+    Shown("boundary_displacement_true_voxels", "and has (voxels)"),
+)
+VOLUMES = (
+    Shown("plane_rms", "matched planes, root mean square", digits=5),
+    Shown("largest_plane_error", "largest", digits=6),
+    Shown("unmatched_rms", "unmatched lags, share of the variance", digits=3),
+    Shown("far_share", "voxels far from crystals (%)", 100.0),
+    Shown("grains", "grains", digits=0),
+    Shown("mean_diameter", "mean diameter (voxels)"),
+    Shown("largest_share", "largest grain (%)", 100.0, 1),
+    Shown("mean_boundary_deg", "boundary disorientation (°)", digits=1),
+)
+
+
+def grid(corner: str, columns: list[str], lines: Mapping[str, list[str]]) -> str:
+    """A Markdown table."""
+    rows = [f"| {name} | {' | '.join(cells)} |" for name, cells in lines.items()]
+    return "\n".join([f"| {corner} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows])
+
+
+def cell(row: Mapping[str, Any], shown: Shown) -> str:
+    """One figure, or a dash where a method does not have it."""
+    value = row.get(shown.key)
+    return "-" if value is None else f"{shown.scale * value:.{shown.digits}f}"
+
+
+def errors(tables: Mapping[str, Rows]) -> str:
+    """A table a figure: cases down, methods across, the best of each case bold."""
+    methods = list(dict.fromkeys(name for rows in tables.values() for name in rows))
+    parts = []
+    for shown in ERRORS:
+        lines = {}
+        for title, rows in tables.items():
+            values = [rows[name].get(shown.key) if name in rows else None for name in methods]
+            cells = [cell(rows.get(name, {}), shown) for name in methods]
+            best = min(value for value in values if value is not None)
+            bold = [value is not None and text == cell({shown.key: best}, shown) for value, text in zip(values, cells)]
+            lines[title] = [f"**{text}**" if strong else text for text, strong in zip(cells, bold, strict=True)]
+        parts.append(f"{shown.title}:\n\n{grid('case', methods, lines)}")
+    return "\n\n".join(parts)
+
+
+def intervals(tables: Mapping[str, Rows]) -> str:
+    """What the probabilities say of themselves, and what is true."""
+    parts = []
+    for method in ("prior and shapes", "shapes, regularised"):
+        lines = {
+            title: [cell(rows[method], shown) for shown in INTERVALS]
+            for title, rows in tables.items()
+            if "coverage" in rows.get(method, {})
+        }
+        if lines:
+            parts.append(f"Intervals of *{method}*:\n\n{grid('case', [shown.title for shown in INTERVALS], lines)}")
+    note = (
+        "Contested are voxels whose likeliest grain is less probable than 90 %. Models and levels were fitted on the "
+        "other material."
+    )
+    return "\n\n".join([*parts, note])
+
+
+def volumes(rows: Rows) -> str:
+    """Grown volumes and what they are compared with."""
+    lines = {name: [cell(row, shown) for shown in VOLUMES] for name, row in rows.items()}
+    return grid("volume", [shown.title for shown in VOLUMES], lines)
+
+
+class Part(NamedTuple):
+    """A section: folder of its run, title, how its metrics become tables, pictures of the run."""
+
+    run: str
+    title: str
+    command: str
+    write: Callable[[Any], str]
+    pictures: tuple[str, ...] = ()
+
+
+PARTS = (
+    Part("evaluate", "Missing sections", "--config=configs/evaluate.py", lambda m: f"{errors(m)}\n\n{intervals(m)}"),
+    Part("ablation_theta", "How long to condition", "--config=configs/ablation_theta.py", errors, ("theta_00.png",)),
+    Part("ablation_masks", "Which voxels are known", "--config=configs/ablation_masks.py", errors, ("masks.png",)),
+    Part("repair_gaps", "Lost points", "--config=configs/repair_gaps.py", lambda m: f"{errors(m)}\n\n{intervals(m)}"),
+    Part("expand", "Volumes of 32^3 from three maps", "--config=configs/expand.py", volumes),
+    Part(
+        "expand_64",
+        "Volumes of 64^3",
+        "--config=configs/expand.py --config.expand.shape='(64,64,64)' --workdir=runs/expand_64",
+        volumes,
+    ),
+)
+
+
+def section(part: Part, folder: Path) -> str:
+    """The text of one section; its pictures are copied."""
+    made = json.loads((folder / "environment.json").read_text())
+    text = part.write(json.loads((folder / "metrics.json").read_text()))
+    pictures = []
+    for name in part.pictures:
+        target = FIGURES / f"{part.run}_{name}"
+        shutil.copyfile(folder / name, target)
+        pictures.append(f"![{part.title}](figures/{target.name})")
+    origin = f"`python -m polymicros_jax.main {part.command}`, {', '.join(made['devices'])}, commit {made['commit']}."
+    return "\n\n".join([f"## {part.title}", origin, text, *pictures])
+
+
+def main() -> None:
+    """Renews the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    runs = parser.parse_args().runs
+    before = re.split(r"^(?=## )", PAGE.read_text(), flags=re.MULTILINE)[1:] if PAGE.exists() else []
+    kept = {text.splitlines()[0].removeprefix("## "): text.strip() for text in before}
+    for part in PARTS:
+        if (runs / part.run / "metrics.json").exists():
+            kept[part.title] = section(part, runs / part.run)
+    PAGE.write_text("\n\n".join([HEAD.strip(), *(kept[part.title] for part in PARTS if part.title in kept)]) + "\n")
+    print(f"wrote {PAGE}")
+
+
+if __name__ == "__main__":
+    main()
