@@ -29,12 +29,12 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 class Shown(NamedTuple):
-    """A figure of every method: its key in metrics.json, what it is called, its scale and digits."""
+    """A figure of every method: its key in metrics.json, what it is called, its scale and format."""
 
     key: str
     title: str
     scale: float = 1.0
-    digits: int = 2
+    form: str = ".2f"
 
 
 ERRORS = (
@@ -42,9 +42,9 @@ ERRORS = (
     Shown("wrong_grain_share", "Voxels in the wrong grain (%)", 100.0),
 )
 INTERVALS = (
-    Shown("coverage_contested", "90 % intervals cover (%)", 100.0, 1),
-    Shown("coverage_contested_uncalibrated", "before recalibration (%)", 100.0, 1),
-    Shown("contested_share", "contested voxels (%)", 100.0, 1),
+    Shown("coverage_contested", "90 % intervals cover (%)", 100.0, ".1f"),
+    Shown("coverage_contested_uncalibrated", "before recalibration (%)", 100.0, ".1f"),
+    Shown("contested_share", "contested voxels (%)", 100.0, ".1f"),
     Shown("energy_score_deg", "CRPS (°)"),
     Shown("expected_error_deg", "error it expects (°)"),
     Shown("mean_disorientation_deg", "error it makes (°)"),
@@ -52,14 +52,14 @@ INTERVALS = (
     Shown("boundary_displacement_true_voxels", "and has (voxels)"),
 )
 VOLUMES = (
-    Shown("plane_rms", "matched planes, root mean square", digits=5),
-    Shown("largest_plane_error", "largest", digits=6),
-    Shown("unmatched_rms", "unmatched lags, share of the variance", digits=3),
+    Shown("plane_rms", "matched planes, root mean square", form=".1e"),
+    Shown("largest_plane_error", "largest", form=".1e"),
+    Shown("unmatched_rms", "unmatched lags, share of the variance", form=".3f"),
     Shown("far_share", "voxels far from crystals (%)", 100.0),
-    Shown("grains", "grains", digits=0),
+    Shown("grains", "grains", form=".0f"),
     Shown("mean_diameter", "mean diameter (voxels)"),
-    Shown("largest_share", "largest grain (%)", 100.0, 1),
-    Shown("mean_boundary_deg", "boundary disorientation (°)", digits=1),
+    Shown("largest_share", "largest grain (%)", 100.0, ".1f"),
+    Shown("mean_boundary_deg", "boundary disorientation (°)", form=".1f"),
 )
 
 
@@ -72,7 +72,7 @@ def grid(corner: str, columns: list[str], lines: Mapping[str, list[str]]) -> str
 def cell(row: Mapping[str, Any], shown: Shown) -> str:
     """One figure, or a dash where a method does not have it."""
     value = row.get(shown.key)
-    return "-" if value is None else f"{shown.scale * value:.{shown.digits}f}"
+    return "-" if value is None else f"{shown.scale * value:{shown.form}}"
 
 
 def errors(tables: Mapping[str, Rows]) -> str:
@@ -85,8 +85,8 @@ def errors(tables: Mapping[str, Rows]) -> str:
             values = [rows[name].get(shown.key) if name in rows else None for name in methods]
             cells = [cell(rows.get(name, {}), shown) for name in methods]
             best = min(value for value in values if value is not None)
-            bold = [value is not None and text == cell({shown.key: best}, shown) for value, text in zip(values, cells)]
-            lines[title] = [f"**{text}**" if strong else text for text, strong in zip(cells, bold, strict=True)]
+            winning = cell({shown.key: best}, shown)
+            lines[title] = [f"**{text}**" if text == winning else text for text in cells]
         parts.append(f"{shown.title}:\n\n{grid('case', methods, lines)}")
     return "\n\n".join(parts)
 

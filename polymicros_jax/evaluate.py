@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from polymicros_jax import experiment
+from polymicros_jax.data import samples
 from polymicros_jax.data.atomic import replacing
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import grain_posterior, grains, interpolation, uncertainty
@@ -43,7 +44,7 @@ LEVEL = 0.9
 """What intervals are stated at."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Filled:
     """A volume whose missing voxels were filled.
 
@@ -69,25 +70,30 @@ class Filled:
 
 
 def baselines(
-    q: Float[np.ndarray, "nx ny nz 4"], known: Bool[np.ndarray, "nx ny nz"], kind: Representation, reach: int = 0
+    q: Float[np.ndarray, "nx ny nz 4"],
+    known: Bool[np.ndarray, "nx ny nz"],
+    kind: Representation,
+    reach: int = 0,
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> dict[str, Filled]:
     """The classical methods: nearest known voxel, linear interpolation of the channels, and what suits the mask.
 
     Where whole sections are missing: great circles between sections that show the same grain, and shape-based
     interpolation (signed distance to each grain, interpolated between sections), the strong one. Elsewhere: the vote of
     the neighbours, as EBSD software fills unindexed points. With ``reach > 0`` linear interpolation is also shown
-    snapped to measured crystals: what the prior is given to start from, treated as its draws are.
+    snapped to measured crystals: what the prior is given to start from, treated as its draws are. Distances are those
+    of voxels of the given ``spacing``.
     """
     group = kind.group
     methods: dict[str, Callable[[], np.ndarray]] = {
-        "nearest slice": lambda: interpolation.nearest_slice(q, known),
+        "nearest slice": lambda: interpolation.nearest_slice(q, known, spacing),
         "linear": lambda: interpolation.linear_orientations(q, known, group),
     }
     if reach > 0:
         methods["linear, snapped"] = lambda: _snapped_linear(q, known, kind, reach)
     if interpolation.missing_axis(known) is not None:
         methods["spherical"] = lambda: interpolation.spherical(q, known, group)
-        methods["shape-based"] = lambda: interpolation.shape_based(q, known, group)
+        methods["shape-based"] = lambda: interpolation.shape_based(q, known, group, spacing=spacing)
     else:
         methods["neighbour vote"] = lambda: neighbour_vote(q, known, group)
     filled = {}
@@ -172,7 +178,7 @@ def calibrate(cases: list["Case"], *, with_prior: bool) -> Calibrated:
     return Calibrated(weights, level)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Case:
     """One volume with one mask after everything costly: what calibration and scoring need.
 
@@ -279,9 +285,10 @@ def run(objects: experiment.Evaluation, workdir: Path) -> Results:
             progress.update(len(cases), last=title)
     for case in cases:
         rows = tables[case.title]
-        entry = _fitted([each for each in cases if each.mask == case.mask and each.source != case.source])
+        others = [each for each in cases if not samples.may_overlap(each.source, case.source)]
+        entry = _fitted([each for each in others if each.mask == case.mask])
         kept = objects.calibration
-        if entry is None and kept is not None and not any(each.startswith(case.source) for each in kept.fitted_on):
+        if entry is None and kept is not None and not any(samples.may_overlap(s, case.source) for s in kept.sources):
             entry = kept.nearest(case.found.gap)
         if entry is not None:
             rows |= score(case.reference, case.known, fuse_both(case.found, case.terms, case.known, entry))
@@ -300,10 +307,10 @@ def _case(
     if record.exists():
         with np.load(arrays) as stored:
             label, sources, scores, copied = (stored[key] for key in ("label", "source", "score", "filled"))
-            found = Candidates(label, sources, scores, known, copied, float(stored["gap"]))
+            found = Candidates(label, sources, scores, known, copied, float(stored["gap"]), float(stored["voxels"]))
             return Case(title, source, mask, reference, known, found, stored["terms"]), json.loads(record.read_text())
     q = reference.quaternions
-    filled = baselines(q, known, kind, objects.reach)
+    filled = baselines(q, known, kind, objects.reach, reference.spacing)
     found = candidates(q, known, kind.group, spacing=reference.spacing)
     begin = found if objects.from_shapes else None
     for label, settings in objects.settings.items():

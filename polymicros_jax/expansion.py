@@ -52,15 +52,26 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
     channels = {
         axis: np.asarray(kind.encode(each.quaternions)).squeeze("xyz".index(axis)) for axis, each in maps.items()
     }
+    # With the key that `reconstruct.expand` would take for it: the same draws.
+    targets = slice_targets(jax.random.split(key)[0], channels, objects.shape, kind=kind)
     with Progress("draws", objects.settings["draws"]) as progress:
-        fields = expand(key, objects.prior, channels, objects.shape, progress=progress.update, **objects.settings)
-    target_key, _ = jax.random.split(key)  # as `reconstruct.expand` splits it: these are the targets it matched
-    targets = slice_targets(target_key, channels, objects.shape, kind=kind)
+        fields = expand(
+            key,
+            objects.prior,
+            channels,
+            objects.shape,
+            targets=targets,
+            progress=progress.update,
+            **objects.settings,
+        )
     first = next(iter(maps.values()))
     volumes, rows, files = {}, {}, []
     named = {f"draw {number}": field for number, field in enumerate(fields)}
     if objects.baselines:
         named |= _baselines(objects, targets)
+    truth = None
+    if objects.reference is not None:
+        truth = jnp.asarray(kind.encode(repair.fill(objects.reference).quaternions))
     for number, (name, field) in enumerate(named.items()):
         q, distance = kind.decode(field)
         volume = OrientationVolume(
@@ -79,9 +90,8 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
             **_structure(volume, periodic=True),
             "far_share": float(np.mean(np.asarray(distance) > FAR * kind.sigma_data * kind.channels**0.5)),
         }
-        if objects.reference is not None:
-            reference = repair.fill(objects.reference)
-            rows[name]["unmatched_rms"] = unmatched_error(field, jnp.asarray(kind.encode(reference.quaternions)))
+        if truth is not None:
+            rows[name]["unmatched_rms"] = unmatched_error(field, truth)
         if number >= len(fields):
             continue
         folder = workdir / f"draw_{number:02d}"
@@ -167,9 +177,9 @@ def _structure(volume: OrientationVolume, periodic: bool) -> dict[str, Any]:
     diameters = grains.equivalent_diameters(labels)
     return {
         "grains": len(diameters),
-        "mean_diameter": float(diameters.mean()) if len(diameters) else float("nan"),
-        "largest_share": float(grains.sizes(labels).max() / labels.size) if len(diameters) else float("nan"),
-        "mean_boundary_deg": float(np.degrees(angles).mean()) if len(angles) else float("nan"),
+        "mean_diameter": float(diameters.mean()) if len(diameters) else None,
+        "largest_share": float(grains.sizes(labels).max() / labels.size) if len(diameters) else None,
+        "mean_boundary_deg": float(np.degrees(angles).mean()) if len(angles) else None,
     }
 
 

@@ -103,7 +103,7 @@ def run(objects: experiment.Realism, workdir: Path) -> Results:
         workdir / "metrics.json",
         {
             "distributions": rows,
-            "by_skip": {str(skip): _finite(row) for skip, row in by_skip.items()},
+            "by_skip": {str(skip): row for skip, row in by_skip.items()},
             "requested_floor": floor,
         },
     )
@@ -263,7 +263,3 @@ def _cubes(fields: Mapping[str, np.ndarray], objects: experiment.Realism) -> Fig
         ipf.colours(objects.source.quaternions[: size[0], : size[1], : size[2]], "z", kind.group)
     )
     return cubes.cubes(colours, spacing=(1.0, 1.0, 1.0))
-
-
-def _finite(row: Mapping[str, float]) -> dict[str, float | None]:
-    return {key: value if np.isfinite(value) else None for key, value in row.items()}

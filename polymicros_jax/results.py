@@ -50,7 +50,15 @@ def _cell(value: Cell) -> str:
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Writes a file that appears whole or not at all."""
+    """Writes a file that appears whole or not at all; numbers that are not finite, which JSON lacks, become null."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
     return path
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -8,12 +8,13 @@ import jax
 import numpy as np
 
 from polymicros_jax import experiment
-from polymicros_jax.data import export
+from polymicros_jax.data import export, repair, samples
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.evaluate import (
     COLUMNS,
     FUSED,
     PRIOR,
+    SHAPES,
     Filled,
     baselines,
     fill_with_prior,
@@ -35,7 +36,7 @@ def run(objects: experiment.Reconstruction, workdir: Path) -> Results:
     """Reconstructs, scores where the truth is known, writes volume, metrics and report."""
     reference, known, kind = objects.reference, objects.known, objects.kind
     q = reference.quaternions
-    filled = baselines(q, known, kind, objects.settings["reach"])
+    filled = baselines(q, known, kind, objects.settings["reach"], reference.spacing)
     found = candidates(q, known, kind.group, spacing=reference.spacing)
     begin = found if objects.from_shapes else None
     key = jax.random.key(objects.seed)
@@ -80,6 +81,7 @@ def _write_volume(
     workdir: Path, objects: experiment.Reconstruction, result: Filled, drawn: Filled, spread: np.ndarray
 ) -> list[Path]:
     reference, known = objects.reference, objects.known
+    method = PRIOR if result.posterior is None else f"{FUSED}, the most probable measured grain"
     assert drawn.distance is not None
     fields = {
         "known": known,
@@ -96,9 +98,9 @@ def _write_volume(
         reference,
         quaternions=result.quaternions,
         mask=np.ones_like(known),
-        phase=np.where(reference.phase > 0, reference.phase, 1),
+        phase=np.maximum(repair.fill(dataclasses.replace(reference, mask=known & reference.mask)).phase, 1),
         fields=fields,
-        provenance={**reference.provenance, "reconstruction": "missing voxels drawn from a diffusion prior"},
+        provenance={**reference.provenance, "reconstruction": f"missing voxels filled: {method}"},
     )
     colours = np.asarray(ipf.colours(result.quaternions, "z", reference.group))
     cells = {"ipf_z": np.round(255 * colours).astype(np.uint8)}
@@ -126,10 +128,10 @@ def _write_report(
     panels = [Panel("reference", colours(reference.quaternions), reference.mask)] if objects.scored else []
     panels.append(Panel("input", colours(reference.quaternions), known))
     panels += [Panel(name, colours(each.quaternions)) for name, each in filled.items()]
-    normals = [axis for axis in (0, 1, 2) if reference.shape[axis] > 1]
-    if objects.stacking is not None and len(normals) > 1:
-        # Planes normal to the stacking axis are all known or all missing; the others show the sections from the side.
-        normals = [axis for axis in normals if axis != objects.stacking]
+    # A map is shown as it is. In a stack planes normal to its axis are all known or all missing; the others show the
+    # sections from the side.
+    flat = [axis for axis in (0, 1, 2) if reference.shape[axis] == 1]
+    normals = flat or [axis for axis in (0, 1, 2) if axis != objects.stacking]
     pictures = [
         (
             f"Section normal to {'xyz'[axis]}, IPF colours for sample z.",
@@ -167,7 +169,8 @@ def _write_report(
     sections.append(
         Section(
             "Spread",
-            "Mean disorientation between two draws; large where the reconstruction does not know.",
+            "Mean disorientation between two answers drawn at random, from the probabilities of the grains where there "
+            "are any and else from the prior; large where the reconstruction does not know.",
             figures=[
                 (
                     f"Spread in degrees, section normal to {'xyz'[normals[0]]}.",
@@ -202,7 +205,7 @@ def _write_report(
     page = report.write(
         workdir / "report.html",
         title=f"Filled: {objects.title}",
-        summary=_summary(rows, known),
+        summary=_summary(rows, known, _seen_before(objects)),
         sections=sections,
         headline=headline,
         provenance={**reference.provenance, **json.loads((workdir / "environment.json").read_text())},
@@ -211,14 +214,21 @@ def _write_report(
     return [page, picture]
 
 
-def _summary(rows: dict[str, dict], known: np.ndarray) -> str:
+def _seen_before(objects: experiment.Reconstruction) -> bool:
+    """Whether the models of the candidate grains may have been fitted on voxels that are scored here."""
+    kept = objects.calibration
+    return kept is not None and any(samples.may_overlap(source, objects.title) for source in kept.sources)
+
+
+def _summary(rows: dict[str, dict], known: np.ndarray, seen: bool) -> str:
     share = f"{100 * (~known).mean():.0f} % of {known.size:,} voxels were missing and were filled."
     if not rows:
         return share + " There is no reference to score against."
     mean = {name: row["mean_disorientation_deg"] for name, row in rows.items()}
     best = min(mean, key=lambda name: mean[name])
     chosen = FUSED if FUSED in mean else PRIOR
+    warning = f" {FUSED} and {SHAPES} were fitted on this material: their figures are optimistic." if seen else ""
     return (
         f"{share} The reconstruction ({chosen}) is off by {mean[chosen]:.2f} degrees on average, copying the nearest "
-        f"known voxel by {mean['nearest slice']:.2f}. The best of the methods shown is: {best}."
+        f"known voxel by {mean['nearest slice']:.2f}. The best of the methods shown is: {best}.{warning}"
     )

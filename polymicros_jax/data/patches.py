@@ -35,7 +35,7 @@ class FieldSource(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class MemoryFields:
     """Fields held in memory, each ``(nx, ny, nz, h)``."""
 
@@ -57,7 +57,7 @@ class MemoryFields:
         return self.fields[index][x : x + size, y : y + size, z : z + size]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class CubeSymmetries:
     """The 48 rotations and reflections of the grid, as they act on positions and on channels.
 

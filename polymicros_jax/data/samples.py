@@ -18,6 +18,9 @@ from polymicros_jax.orientation import quaternion
 
 FOLDER = Path(__file__).parent / "bundled"
 
+RAW = "_raw_slices"
+"""Ending of a sample of raw maps, of the specimen whose volume is named without it."""
+
 SPLITS: dict[str, dict[str, tuple[int, int]]] = {
     "in100": {"train": (0, 62), "evaluate": (64, 100)},
     "al1050": {"train": (0, 70), "evaluate": (72, 109)},
@@ -33,6 +36,19 @@ def names() -> tuple[str, ...]:
     ('al1050', 'in100', 'in100_raw_slices')
     """
     return tuple(sorted(path.stem for path in FOLDER.glob("*.npz")))
+
+
+def may_overlap(one: str, other: str) -> bool:
+    """Whether two sources, samples with their split or paths, may hold the same voxels.
+
+    >>> may_overlap("in100", "in100/evaluate"), may_overlap("in100_raw_slices", "in100/train")
+    (True, True)
+    >>> may_overlap("in100/train", "in100/evaluate"), may_overlap("scan1.h5", "scan10.h5")
+    (False, False)
+    """
+    (first, _, part), (second, _, other_part) = (source.partition("/") for source in (one, other))
+    same = first.removesuffix(RAW) == second.removesuffix(RAW)
+    return one == other or (same and not (part and other_part))
 
 
 def load(name: str, split: str = "all") -> OrientationVolume:

@@ -42,6 +42,8 @@ def load(source: str) -> OrientationVolume:
     given = dict(parse_qsl(query, keep_blank_values=True))
     if given.keys() - DEFAULTS.keys():
         raise DataError(f"{source}: found {sorted(given.keys() - DEFAULTS.keys())}, accepted are {sorted(DEFAULTS)}")
+    if kind == "voronoi" and "start" in given:
+        raise DataError(f"{source}: found start, which is where grain growth begins; voronoi has none")
     settings = {**DEFAULTS, **given}
     try:
         side, grains, start, seed = (int(settings[key]) for key in ("side", "grains", "start", "seed"))

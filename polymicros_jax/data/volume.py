@@ -42,7 +42,7 @@ looks like, with NotImplementedError.
 NPZ_FORMAT = "polymicros_jax.OrientationVolume/1"
 
 
-@dataclasses.dataclass(frozen=True, init=False)
+@dataclasses.dataclass(frozen=True, init=False, eq=False)
 class OrientationVolume:
     """Orientations on a regular grid, with the mask of voxels that were observed.
 

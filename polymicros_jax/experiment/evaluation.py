@@ -66,20 +66,25 @@ def evaluation(config: ConfigDict) -> Evaluation:
     if len(volumes) < len(section.volumes):
         found = ", ".join(_name(each) for each in section.volumes)
         raise ConfigError(f"evaluate.volumes: found {found}; accepted is each source once at every resolution")
-    sections = [mask("slices", axis=section.axis, every=factor) for factor in section.factors]
-    sections += list(section.masks)
+    sections = {
+        f"evaluate.factors[{number}]": mask("slices", axis=section.axis, every=factor)
+        for number, factor in enumerate(section.factors)
+    } | {f"evaluate.masks[{number}]": each for number, each in enumerate(section.masks)}
     if not sections:
         raise ConfigError("evaluate: found neither factors nor masks, accepted is at least one of them")
-    cases = []
+    cases: list[tuple[str, str, str, np.ndarray]] = []
     for name, reference in volumes.items():
         require_group(reference, kind, name)
-        for number, each in enumerate(sections):
+        for key, each in sections.items():
             if each.kind == "insert":
-                raise ConfigError(f"evaluate.masks[{number}].kind: found insert, which leaves nothing to score")
-            known = known_voxels(each, reference, config.seed, f"evaluate.masks[{number}]")
+                raise ConfigError(f"{key}.kind: found insert, which leaves nothing to score")
+            known = known_voxels(each, reference, config.seed, key)
             if not (~known & reference.mask).any():
-                raise ConfigError(f"evaluate.masks[{number}]: keeps all that {name} holds, nothing can be scored")
-            cases.append((f"{name}, {describe(each)}", name, describe(each), known))
+                raise ConfigError(f"{key}: keeps all that {name} holds, nothing can be scored")
+            title = f"{name}, {describe(each)}"
+            if any(title == other for other, *_ in cases):
+                raise ConfigError(f"{key}: found a second case of {title}, accepted are masks that differ")
+            cases.append((title, name, describe(each), known))
     settings: dict[str, dict[str, Any]] = {}
     families: dict[str, list[str]] = {}
     for method in section.methods:

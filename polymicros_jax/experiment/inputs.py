@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data import ebsd, repair, samples, simulated
+from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.patches import MemoryFields
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import representation as representations
@@ -25,22 +26,40 @@ def representation(config: ConfigDict) -> Representation:
 
 
 def volume(section: ConfigDict, name: str) -> OrientationVolume:
-    """Reads, cuts and thins the volume of a section made by `config.volume`; ``name`` is the section's, for errors."""
+    """Reads, cuts and thins the volume of a section made by `config.volume`; ``name`` is the section's, for errors.
+
+    Raises:
+      ConfigError: no source, or keys that are out of range or mean nothing for it.
+      DataError: a volume that cannot be read.
+    """
     source = section.source
     if not source:
         raise ConfigError(
             f"{name}.source: found nothing, accepted is a bundled sample, simulated/..., or the path of a file"
         )
+    for key, accepted, right in (
+        ("start", "three numbers", len(section.start) == 3),
+        ("stop", "three numbers", len(section.stop) == 3),
+        ("every", "at least 1", section.every >= 1),
+        ("spacing", "0 to keep it, or a length in micrometres", section.spacing >= 0.0),
+    ):
+        if not right:
+            raise ConfigError(f"{name}.{key}: found {section[key]}, accepted is {accepted}")
     sample, _, split = source.partition("/")
-    if sample in samples.names() and not Path(source).exists():
-        whole = samples.load(sample, split or "all")
-    elif source.startswith(simulated.PREFIX):
-        whole = simulated.load(source)
+    bundled = sample in samples.names() and not Path(source).exists()
+    if bundled or source.startswith(simulated.PREFIX):
+        for key in ("frame", "slice_spacing"):
+            if section[key]:
+                raise ConfigError(f"{name}.{key}: found {section[key]}, accepted with files and folders alone")
+        whole = samples.load(sample, split or "all") if bundled else simulated.load(source)
     else:
         whole = ebsd.read(source, section.frame or None, slice_spacing=section.slice_spacing or None)
     stop = tuple(b or n for b, n in zip(section.stop, whole.shape, strict=True))
-    if section.start != (0, 0, 0) or stop != whole.shape:
-        whole = whole.crop(section.start, stop)
+    if tuple(section.start) != (0, 0, 0) or stop != whole.shape:
+        try:
+            whole = whole.crop(section.start, stop)
+        except DataError as error:
+            raise ConfigError(f"{name}: {error}") from error
     if section.spacing > 0.0:
         whole = whole.resample(section.spacing)
     if section.every > 1:

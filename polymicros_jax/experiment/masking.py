@@ -42,6 +42,8 @@ def known_voxels(section: ConfigDict, reference: OrientationVolume, seed: int, n
     for kind in kinds[::2]:
         if kind not in select:
             raise ConfigError(f"{name}.kind: found {kind!r}, accepted are {', '.join(select)}, joined with & or |")
+    if "insert" in kinds and len(kinds) > 1:
+        raise ConfigError(f"{name}.kind: found {section.kind!r}, accepted is insert alone")
     known = select[kinds[0]]()
     for sign, kind in zip(kinds[1::2], kinds[2::2], strict=True):
         known = known & select[kind]() if sign == "&" else known | select[kind]()
@@ -106,10 +108,12 @@ def filling(section: ConfigDict, name: str, prior: Prior, *, method: str, start:
 def describe(section: ConfigDict) -> str:
     """A mask in words, for tables."""
     words = {
-        "slices": f"one section in {section.every} along {section.axis} known",
-        "sections": f"{len(section.positions)} sections along {section.axis} known",
+        "slices": f"one section in {section.every} along {section.axis} known"
+        + (f", from {section.offset}" if section.offset else ""),
+        "sections": f"sections {', '.join(map(str, section.positions))} along {section.axis} known",
         "random": f"{100 * section.share:g} % of the voxels known, at random",
-        "box": f"all but a box of {' x '.join(str(b - a) for a, b in zip(section.start, section.stop, strict=True))}",
+        "box": f"all but a box of {' x '.join(str(b - a) for a, b in zip(section.start, section.stop, strict=True))}"
+        f" at {', '.join(map(str, section.start))}",
         "orthogonal": "three orthogonal sections known",
         "gaps": f"{100 * section.share:g} % of the points lost",
         "unindexed": "what the scan holds",

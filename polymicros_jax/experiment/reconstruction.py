@@ -12,6 +12,7 @@ from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.experiment.inputs import invertible_prior, representation, require_group, volume
 from polymicros_jax.experiment.masking import check_draws, filling, from_shapes, known_voxels
 from polymicros_jax.orientation.representation import Representation
+from polymicros_jax.orientation.sections import missing_axis
 from polymicros_jax.training.calibration import Calibration, load_calibration
 from polymicros_jax.training.prior import Prior
 
@@ -68,7 +69,7 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
         kind=kind,
         reference=reference,
         known=known,
-        stacking=masks.AXES.index(mask.axis) if mask.kind in ("slices", "sections", "insert") else None,
+        stacking=missing_axis(known),
         scored=bool(missing.any()),
         settings=settings,
         calibration=load_calibration(section.prior),

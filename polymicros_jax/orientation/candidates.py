@@ -23,7 +23,7 @@ EMPTY = -1
 """Label of a slot that holds no candidate."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Candidates:
     """The best candidates of every voxel, best first.
 
@@ -33,8 +33,10 @@ class Candidates:
       score: ``(nx, ny, nz, k)`` float32 in units of the gap, falling along the last axis; minus infinity where empty.
       known: ``(nx, ny, nz)``, measured voxels.
       filled: ``(nx, ny, nz, 4)`` orientations, missing ones copied from the nearest known voxel: what ``source`` reads.
-      gap: in voxels, the scale of the scores, since a boundary is the less certain, the wider the gap: the median
-        distance of known sections, or twice the mean distance of a missing voxel from a known one.
+      gap: the scale of the scores, since a boundary is the less certain, the wider the gap. The median distance of
+        known sections in units of the finest voxel edge in their plane, or twice the mean distance of a missing voxel
+        from a known one in units of the finest edge.
+      voxels: the same in voxels along the gap.
     """
 
     label: np.ndarray
@@ -43,6 +45,7 @@ class Candidates:
     known: np.ndarray
     filled: np.ndarray
     gap: float
+    voxels: float
 
 
 def candidates(
@@ -78,7 +81,7 @@ def candidates(
     """
     mask = np.asarray(known)
     axis = missing_axis(mask)
-    filled = np.array(nearest_slice(q, mask))
+    filled = np.array(nearest_slice(q, mask, spacing))
     if axis is not None and int(sections(mask, axis).sum()) > 1:
         return _between_sections(filled, mask, axis, group, count, threshold, spacing)
     return _around_gaps(filled, mask, group, count, threshold, spacing)
@@ -104,7 +107,9 @@ class _Slots:
                 kept[slot, place], new[wins] = new[wins], kept[slot, place]
 
 
-def _collect(slots: _Slots, filled: np.ndarray, known: np.ndarray, gap: float, axis: int | None = None) -> Candidates:
+def _collect(
+    slots: _Slots, filled: np.ndarray, known: np.ndarray, gap: float, voxels: float, axis: int | None = None
+) -> Candidates:
     """The slots as volumes; with ``axis`` their voxels are numbered with that axis first."""
     shape = known.shape
 
@@ -115,7 +120,7 @@ def _collect(slots: _Slots, filled: np.ndarray, known: np.ndarray, gap: float, a
         return np.ascontiguousarray(np.moveaxis(np.moveaxis(values.reshape(-1, *turned), 0, -1), 0, axis))
 
     score = volume(slots.score) / np.float32(gap)
-    return Candidates(volume(slots.label), volume(slots.source), score, known, filled, gap)
+    return Candidates(volume(slots.label), volume(slots.source), score, known, filled, gap, voxels)
 
 
 def _between_sections(
@@ -155,8 +160,8 @@ def _between_sections(
                 slots.offer(position * size + everywhere, score, label, source)
     for position in range(int(planes[0])):  # before the first section: as in it
         _copy(slots, int(planes[0]), position, size)
-    gap = float(np.median(np.diff(planes)))
-    return _collect(slots, filled, mask, gap, axis)
+    voxels = float(np.median(np.diff(planes)))
+    return _collect(slots, filled, mask, voxels * spacing[axis] / finest, voxels, axis)
 
 
 def _pairs(planes: np.ndarray, length: int) -> Iterator[tuple[int, int]]:
@@ -238,4 +243,4 @@ def _around_gaps(
         distance, index = ndimage.distance_transform_edt(~inside, sampling=step, return_indices=True)
         slots.offer(flat[wide].ravel(), -distance.ravel(), label, flat[wide][tuple(index)].ravel())
     gap = 2.0 * float(nearest[~mask].mean())
-    return _collect(slots, filled, mask, gap)
+    return _collect(slots, filled, mask, gap, gap)

@@ -46,7 +46,7 @@ class Weights:
     prior: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class GrainPosterior:
     """Probabilities of the candidates of some voxels.
 
@@ -122,7 +122,7 @@ def averaged_margins(candidates: Candidates) -> Float[np.ndarray, "nx ny nz k"]:
     >>> averaged_margins(found)[:, 0, 1, 0].round(2).tolist()  # the leader's lead, least at the boundary
     [0.5, 0.5, 0.38, 0.38, 0.5, 0.5]
     """
-    passes = max(1, round(candidates.gap / 2.0))
+    passes = max(1, round(candidates.voxels / 2.0))
     return np.asarray(
         _averaged(
             jnp.asarray(candidates.label),

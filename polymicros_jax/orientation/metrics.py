@@ -1,4 +1,4 @@
-"""How far a reconstruction is from the reference: degrees, grains, and how well its stated uncertainty holds.
+"""How far a reconstruction is from the reference: in degrees, and in grains.
 
 Every score is taken on missing voxels only: known voxels are copied and would dilute it. Angles leave this module in
 degrees, and names say so.
@@ -10,32 +10,8 @@ from scipy import sparse
 
 from polymicros_jax.orientation import grains, rogsh
 from polymicros_jax.orientation.matching import group_means, pairwise_disorientation
-from polymicros_jax.orientation.uncertainty import (
-    calibrate,
-    coverage,
-    covered,
-    credible_radius,
-    disorientation_map,
-    energy_score,
-    medoid,
-    spread_map,
-)
+from polymicros_jax.orientation.uncertainty import disorientation_map
 from polymicros_jax.types import ArrayLike
-
-__all__ = [
-    "calibrate",
-    "coverage",
-    "covered",
-    "credible_radius",
-    "disorientation_map",
-    "energy_score",
-    "mape_percent",
-    "medoid",
-    "neighbouring_grains",
-    "reconstruction_errors",
-    "spread_map",
-    "wrong_grain",
-]
 
 ROGSH_LOW = np.array([-0.456, -0.509, -0.456])
 ROGSH_HIGH = np.array([0.456, 0.764, 0.655])

@@ -30,12 +30,14 @@ def missing_axis(known: Bool[ArrayLike, "nx ny nz"]) -> int | None:
 
 
 def nearest_slice(
-    values: Shaped[ArrayLike, "nx ny nz c"], known: Bool[ArrayLike, "nx ny nz"]
+    values: Shaped[ArrayLike, "nx ny nz c"],
+    known: Bool[ArrayLike, "nx ny nz"],
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Shaped[np.ndarray, "nx ny nz c"]:
     """Copies the nearest known voxel: the nearest section where whole sections are missing, else by Euclidean distance.
 
-    A voxel half-way between two sections takes the one with the lower index; ties of the Euclidean search are broken
-    by SciPy's distance transform, the same way every time.
+    A voxel half-way between two sections takes the one with the lower index; ties of the Euclidean search, for which
+    voxels have the given spacing, are broken by SciPy's distance transform, the same way every time.
 
     Raises:
         ValueError: nothing is known, or nothing is missing.
@@ -51,7 +53,7 @@ def nearest_slice(
         planes = np.flatnonzero(sections(mask, axis))
         distance = np.abs(np.arange(mask.shape[axis])[:, None] - planes[None, :])
         return np.take(filled, planes[distance.argmin(axis=1)], axis=axis)
-    source = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    source = ndimage.distance_transform_edt(~mask, sampling=spacing, return_distances=False, return_indices=True)
     return filled[tuple(source)]
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Complex, Float
 
 from polymicros_jax.orientation.groups import operators
 from polymicros_jax.orientation.harmonics import multiplicity, symmetrised
-from polymicros_jax.orientation.quaternion import conjugate, disorientation, multiply, random, rotate_vector
+from polymicros_jax.orientation.quaternion import conjugate, disorientation, random, rotate_vector
 from polymicros_jax.types import ArrayLike, Key
 
 _CHUNK = 8192
@@ -207,14 +207,3 @@ def disorientation_distribution(
         raise ValueError(f"angles: found {found}; accepted are finite angles up to {np.degrees(maximum):.1f} degrees")
     density, edges = np.histogram(angles, bins=bins, range=(0.0, maximum), density=True)
     return edges, density
-
-
-def misorientation(a: Float[ArrayLike, "... 4"], b: Float[ArrayLike, "... 4"]) -> Float[Array, "... 4"]:
-    """The rotation `a * conj(b)` from crystal b to crystal a, one of its symmetric equivalents.
-
-    >>> from polymicros_jax.orientation.quaternion import from_euler
-    >>> a, b = from_euler(np.radians([[30.0, 0.0, 0.0], [10.0, 0.0, 0.0]]))
-    >>> round(float(np.degrees(2 * np.arccos(misorientation(a, b)[0]))), 2)
-    20.0
-    """
-    return multiply(a, conjugate(b))

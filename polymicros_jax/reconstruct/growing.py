@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from polymicros_jax.conditioners.crystals import CrystalGuide
-from polymicros_jax.conditioners.slice_targets import slice_targets
+from polymicros_jax.conditioners.slice_targets import SliceTargets, slice_targets
 from polymicros_jax.conditioners.two_point import TwoPoint, TwoPointGuide, two_point
 from polymicros_jax.diffusion.conditioning import Guide, guided
 from polymicros_jax.diffusion.sampler import EDM_CHURN, evaluations, sample
@@ -33,6 +33,7 @@ def expand(
     budget: int = 20,
     tile: int | None = None,
     overlap: int | None = None,
+    targets: SliceTargets | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Float[Array, "draws nx ny nz h"]:
     """Draws periodic volumes with the orthogonal two-point statistics of 2D maps (after Alg. 5).
@@ -60,6 +61,7 @@ def expand(
       budget: most gradient evaluations per match: two matches a step, or one of the state.
       tile: side of the tiles the denoiser is evaluated in; None for the whole volume.
       overlap: voxels shared by neighbouring tiles; default a quarter of the tile.
+      targets: what is matched, where it was made of these maps for this shape before; None makes it.
       progress: called after each draw with the number of draws done.
 
     Returns:
@@ -83,7 +85,8 @@ def expand(
     if until is not None and not until >= 0.0:
         raise ValueError(f"until = {until}: a noise level of at least 0, or None to match the state to the end")
     target_key, draw_key = jax.random.split(key)
-    targets = slice_targets(target_key, slices, shape, kind=prior.orientations, periodic=periodic_slices)
+    if targets is None:
+        targets = slice_targets(target_key, slices, shape, kind=prior.orientations, periodic=periodic_slices)
     skip = min(first_level(steps, start), steps - 1)
     condition = two_point(targets.planes, targets.mean, budget=budget, sweeps=4 if until is None else 1)
     draw = functools.partial(

@@ -44,6 +44,15 @@ class Calibration:
     fitted_on: tuple[str, ...]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What the volumes it was fitted on were read from; their titles begin with it.
+
+        >>> Calibration((), ("al1050/evaluate, every 2 voxels, one section in 4 along z known",)).sources
+        ('al1050/evaluate',)
+        """
+        return tuple(dict.fromkeys(title.split(", ")[0] for title in self.fitted_on))
+
     def nearest(self, gap: float) -> Entry:
         """The entry whose gap is nearest on a logarithmic scale; scores are in units of the gap."""
         return min(self.entries, key=lambda entry: abs(math.log(entry.gap / gap)))

@@ -22,7 +22,7 @@ def _made_up(shape: tuple[int, int, int] = (4, 5, 3), gap: float = 4.0) -> Candi
     empty = rng.random(shape) < 0.3
     label[..., 2][empty], score[..., 2][empty] = EMPTY, -np.inf
     filled = CRYSTALS[np.arange(np.prod(shape)).reshape(shape) % 5]
-    return Candidates(label, np.maximum(label, 0), score, rng.random(shape) < 0.2, filled, gap)
+    return Candidates(label, np.maximum(label, 0), score, rng.random(shape) < 0.2, filled, gap, gap)
 
 
 @pytest.mark.parametrize(("gap", "passes"), [(2.0, 1), (4.0, 2)])
@@ -119,7 +119,7 @@ def test_a_bump_on_a_boundary_is_straightened_and_a_plane_is_left_alone() -> Non
         label = np.where((field > 0)[..., None], [1, 0], [0, 1]).astype(np.int32)
         filled = CRYSTALS[(field > 0).astype(int)]
         source = np.where(label == 0, 0, np.ravel_multi_index((7, 0, 0), shape)).astype(np.int32)
-        results.append(model.regularised(Candidates(label, source, score, np.zeros(shape, bool), filled, 4.0)))
+        results.append(model.regularised(Candidates(label, source, score, np.zeros(shape, bool), filled, 4.0, 4.0)))
     np.testing.assert_array_equal(results[0], CRYSTALS[(plane > 0).astype(int)])
     np.testing.assert_array_equal(results[1], results[0])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from polymicros_jax.data import samples
-from polymicros_jax.orientation import interpolation, metrics, quaternion, rogsh
+from polymicros_jax.orientation import interpolation, metrics, quaternion, rogsh, uncertainty
 
 DEGREE = np.pi / 180
 
@@ -23,7 +23,7 @@ def line(degrees: list[float]) -> np.ndarray:
 
 
 def test_disorientation_map_is_in_degrees_and_knows_symmetry() -> None:
-    off = metrics.disorientation_map(turned([0, 0, 0, 0]), turned([0, 1, 45, 80]), "432")
+    off = uncertainty.disorientation_map(turned([0, 0, 0, 0]), turned([0, 1, 45, 80]), "432")
     np.testing.assert_allclose(off, [0, 1, 45, 10], atol=1e-4)
 
 
@@ -191,82 +191,44 @@ def test_spread_and_medoid_by_hand() -> None:
     """Draws at 0, 10, 12 and 31 degrees: summed distances 53, 33, 33 and 71, spread the mean of six pairs."""
     draws = turned([0, 10, 12, 31])[:, None]
     pairs = [10, 12, 31, 2, 21, 19]
-    np.testing.assert_allclose(metrics.spread_map(draws), np.mean(pairs), atol=1e-4)
-    centre, number = metrics.medoid(draws)
+    np.testing.assert_allclose(uncertainty.spread_map(draws), np.mean(pairs), atol=1e-4)
+    centre, number = uncertainty.medoid(draws)
     assert number.tolist() in ([1], [2])  # 10 and 12 tie exactly on paper, rounding decides
-    np.testing.assert_allclose(metrics.disorientation_map(centre, draws[1], "432"), 2.0 * (number == 2), atol=1e-4)
+    np.testing.assert_allclose(uncertainty.disorientation_map(centre, draws[1], "432"), 2.0 * (number == 2), atol=1e-4)
 
 
 def test_medoid_is_chosen_voxel_by_voxel() -> None:
     draws = np.stack([turned([0, 40]), turned([2, 1]), turned([40, 0])])
-    centre, number = metrics.medoid(draws)
+    centre, number = uncertainty.medoid(draws)
     np.testing.assert_array_equal(number, [1, 1])
     np.testing.assert_array_equal(centre, draws[1])
-    single, first = metrics.medoid(draws[:1])
+    single, first = uncertainty.medoid(draws[:1])
     np.testing.assert_array_equal(single, draws[0])
     np.testing.assert_array_equal(first, [0, 0])
-    np.testing.assert_array_equal(metrics.spread_map(draws[:1]), [0, 0])
+    np.testing.assert_array_equal(uncertainty.spread_map(draws[:1]), [0, 0])
 
 
 def test_medoid_does_not_depend_on_equivalents() -> None:
     """91 degrees is 1 degree as a cubic crystal: next to 0 and 3 it is the middle one, as plain angles 3 is."""
-    _, number = metrics.medoid(turned([0, 91, 3])[:, None], "432")
+    _, number = uncertainty.medoid(turned([0, 91, 3])[:, None], "432")
     assert number.tolist() == [1]
 
 
 def test_energy_score_by_hand_and_its_law() -> None:
     """(3 + 7) / 2 - 10 / 2 for draws 3 and 7 off on either side; honest spread beats narrow and wide."""
-    score = metrics.energy_score(turned([0.0]), turned([-3, 7])[:, None])
+    score = uncertainty.energy_score(turned([0.0]), turned([-3, 7])[:, None])
     np.testing.assert_allclose(score, 0.0, atol=1e-4)
     rng = np.random.default_rng(0)
     truth = turned(rng.normal(0, 4, 4000))
     scores = {
-        width: float(metrics.energy_score(truth, turned(rng.normal(0, width, (8, 4000)))).mean()) for width in (2, 4, 8)
+        width: float(uncertainty.energy_score(truth, turned(rng.normal(0, width, (8, 4000)))).mean())
+        for width in (2, 4, 8)
     }
     assert scores[4] < scores[2]
     assert scores[4] < scores[8]
     # Normal truth and draws of one standard deviation s: E|X - Y| - E|X - X'| / 2 = s / sqrt(pi).
     # The standard error of 4000 scores of spread about 2 degrees is 0.03.
     assert scores[4] == pytest.approx(4 / np.sqrt(np.pi), abs=0.13)
-
-
-@pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
-def test_honest_draws_cover_nearly_as_stated(level: float) -> None:
-    """Truth and draws alike, tightly around a centre: coverage within 0.07 of the level.
-
-    The medoid is the most central of the draws, so the truth, which is not chosen, lies a little further from it than
-    a typical draw does: the bias is negative and shrinks with the number of draws. Narrow draws fail (negative
-    control), and the calibrated factor restores the level on fresh data to its own sampling error.
-    """
-    rng = np.random.default_rng(3)
-    shape = (40, 25, 2)
-
-    def around(width: float, *lead: int) -> np.ndarray:
-        vector = rng.normal(0, width * DEGREE, (*lead, *shape, 3)).astype(np.float32)
-        return np.asarray(quaternion.from_rotation_vector(vector))
-
-    truth, draws, everywhere = around(3), around(3, 24), np.ones(shape, dtype=bool)
-    assert metrics.coverage(truth, draws, everywhere, level) == pytest.approx(level, abs=0.07)
-    narrow, fresh_truth, fresh = around(1.5, 24), around(3), around(1.5, 24)
-    assert metrics.coverage(truth, narrow, everywhere, level) < level - 0.2
-    scale = metrics.calibrate(truth, narrow, everywhere, level)
-    assert scale > 1.3
-    # 2000 voxels, twice a binomial error of at most 0.011, doubled for the fit and the check.
-    assert metrics.coverage(fresh_truth, fresh, everywhere, level, scale=scale) == pytest.approx(level, abs=0.045)
-
-
-def test_coverage_has_a_floor_and_enough_draws() -> None:
-    draws = np.broadcast_to(turned([0.0])[None, :, None, None], (10, 1, 1, 1, 4)).copy()
-    mask = np.ones((1, 1, 1), dtype=bool)
-    off = turned([0.4])[:, None, None]
-    assert metrics.coverage(off, draws, mask) == 1.0
-    assert metrics.coverage(off, draws, mask, floor_deg=0.3) == 0.0
-    with pytest.raises(ValueError, match=r"got 9, an interval at level 0\.9 needs at least 10"):
-        metrics.coverage(off, draws[:9], mask)
-    with pytest.raises(ValueError, match=r"level: got 1\.0"):
-        metrics.credible_radius(draws, 1.0)
-    with pytest.raises(ValueError, match="no voxel is True"):
-        metrics.coverage(off, draws, ~mask)
 
 
 def test_scores_differentiate() -> None:
@@ -279,7 +241,7 @@ def test_scores_differentiate() -> None:
     def loss(angles: jax.Array) -> jax.Array:
         zero = jnp.zeros_like(angles)
         draws = jnp.stack([jnp.cos(angles / 2), zero, zero, jnp.sin(angles / 2)], axis=-1)[:, None]
-        return metrics.energy_score(turned([0.0]), draws).sum()
+        return uncertainty.energy_score(turned([0.0]), draws).sum()
 
     slope = jax.grad(loss)(jnp.array([0.1, 0.1, -0.2]))
     np.testing.assert_allclose(slope, np.degrees([1 / 6, 1 / 6, 0]), atol=1e-3)

@@ -19,7 +19,7 @@ from polymicros_jax.data.volume import OrientationVolume, load
 __all__ = ["FRAMES", "MAPS", "SUFFIXES", "read"]
 
 SUFFIXES = (".ang", ".ctf", ".cpr", ".crc", ".dream3d", ".h5oina", ".h5ebsd", ".h5", ".hdf5", ".npz")
-MAPS = (".ang", ".ctf", ".cpr", ".h5oina", ".h5")
+MAPS = (".ang", ".ctf", ".cpr", ".h5oina", ".h5", ".hdf5")
 """Formats that a folder of sections may hold."""
 
 
@@ -59,6 +59,8 @@ def read(
         raise FileNotFoundError(f"{source}: no such file or folder")
     if frame is not None and frame not in FRAMES:
         raise DataError(f"{source}: frame: found {frame!r}, accepted are {', '.join(FRAMES)}")
+    if slice_spacing is not None and not source.is_dir():
+        raise DataError(f"{source}: slice_spacing: found {slice_spacing}, accepted for a folder of sections alone")
     if source.is_dir():
         return read_folder(source, lambda each: _read_file(each, frame, unit), MAPS, slice_spacing)
     return _read_file(source, frame, unit)
@@ -66,6 +68,10 @@ def read(
 
 def _read_file(path: Path, frame: str | None, unit: str | None) -> OrientationVolume:
     suffix = path.suffix.lower()
+    if unit is not None and suffix != ".ctf":
+        raise DataError(f"{path}: unit: found {unit!r}, accepted for .ctf alone")
+    if frame is not None and suffix == ".npz":
+        raise DataError(f"{path}: frame: found {frame!r}, a .npz is in its frame already")
     match suffix:
         case ".ang":
             return read_ang(path, frame)

@@ -122,8 +122,6 @@ def _scan(
     names: list[str],
     fields: dict[str, np.ndarray],
 ) -> Scan:
-    if observed.any() and phase[observed].max() > len(groups):
-        raise DataError(f"{path}: phase: found {phase[observed].max()}, accepted are the header's 1 to {len(groups)}")
     return Scan(
         path=path,
         euler=euler,

@@ -54,7 +54,7 @@ def to_volume(scan: Scan, frame: str) -> OrientationVolume:
     Raises:
         DataError: angles out of range, an unknown phase, or positions that are on no grid.
     """
-    _check(scan)
+    _check_positions(scan)
     if scan.hexagonal:
         source, spacing = _from_hexagonal_grid(scan)
     else:
@@ -65,7 +65,12 @@ def to_volume(scan: Scan, frame: str) -> OrientationVolume:
 
 
 def gather(scan: Scan, source: np.ndarray, spacing: tuple[float, float, float], frame: str) -> OrientationVolume:
-    """The volume whose voxel takes the point `source` names; -1 leaves it unobserved."""
+    """The volume whose voxel takes the point `source` names; -1 leaves it unobserved.
+
+    Raises:
+        DataError: angles out of range, or an unknown phase.
+    """
+    _check_values(scan)
     present = source >= 0
     point = np.maximum(source, 0)
     mask = present & scan.observed[point]
@@ -87,7 +92,7 @@ def _spread(values: np.ndarray, point: np.ndarray, present: np.ndarray) -> np.nd
     return np.where(present, values[point], np.zeros((), values.dtype))
 
 
-def _check(scan: Scan) -> None:
+def _check_positions(scan: Scan) -> None:
     if not len(scan.x):
         raise DataError(f"{scan.path}: found no scan points, accepted is at least one")
     for name, values in (("x", scan.x), ("y", scan.y)):
@@ -95,6 +100,9 @@ def _check(scan: Scan) -> None:
             raise DataError(
                 f"{scan.path}: {name}: found a value that is not finite, accepted are positions in micrometres"
             )
+
+
+def _check_values(scan: Scan) -> None:
     angles = scan.euler[scan.observed]
     if angles.size and not np.all(np.abs(angles) <= FULL_TURNS + 1e-3):
         worst = angles.flat[np.argmax(np.nan_to_num(np.abs(angles), nan=np.inf))]

@@ -85,7 +85,7 @@ def stack(maps: Sequence[OrientationVolume], names: Sequence[str], spacing: floa
     """Maps on the same grid as one volume, the first at z = 0.
 
     Raises:
-        DataError: a map of another grid, step or symmetry, with its name.
+        DataError: a volume, or a map of another grid, step or symmetry, with its name.
 
     >>> from polymicros_jax.data.samples import load
     >>> maps = [load("in100").crop((0, 0, k), (8, 8, k + 1)) for k in range(3)]
@@ -95,6 +95,8 @@ def stack(maps: Sequence[OrientationVolume], names: Sequence[str], spacing: floa
     """
     first = maps[0]
     for each, name in zip(maps, names, strict=True):
+        if each.shape[2] != 1:
+            raise DataError(f"{name}: found {each.shape[2]} sections, accepted is a map: one section a file")
         if each.shape != first.shape or not np.allclose(each.spacing[:2], first.spacing[:2], rtol=1e-3):
             raise DataError(
                 f"{name}: found a grid of {each.shape[:2]} with steps {each.spacing[:2]}, accepted is that of "

@@ -17,7 +17,8 @@ def write_ang(volume: OrientationVolume, path: str | Path, *, frame: str) -> Pat
     """Writes ten columns: phi1, Phi, phi2 (radians), x, y (micrometres), image quality, confidence index, phase,
     signal, fit.
 
-    Unobserved points get the confidence index -1 and angles of 4 pi, as EDAX writes them.
+    Unobserved points get the confidence index -1 and angles of 4 pi, as EDAX writes them. These files do not hold the
+    distance of sections: it is given anew when they are read, `read(folder, slice_spacing=...)`.
 
     Args:
         volume: what to write.
@@ -57,7 +58,7 @@ def write_ang(volume: OrientationVolume, path: str | Path, *, frame: str) -> Pat
 
 def _write_map(volume: OrientationVolume, path: Path) -> None:
     nx, ny, _ = volume.shape
-    dx, dy, dz = volume.spacing
+    dx, dy, _ = volume.spacing
     observed = volume.mask[:, :, 0].T.reshape(-1)
     euler = np.asarray(quaternion.to_euler(volume.quaternions[:, :, 0])).transpose(1, 0, 2).reshape(-1, 3)
     y, x = np.mgrid[:ny, :nx].reshape(2, -1)
@@ -80,7 +81,7 @@ def _write_map(volume: OrientationVolume, path: Path) -> None:
             column("fit", 0.0),
         ]
     )
-    head = [f"SPACING_Z: {dz:.6f}", ""]
+    head: list[str] = []
     for number, (group, name) in enumerate(zip(groups, phase_names(volume, len(groups)), strict=True), start=1):
         head += [f"Phase {number}", f"MaterialName  \t{name}", f"Symmetry              {TSL_CODES[group]}", ""]
     head += [

@@ -6,11 +6,20 @@ import h5py
 import numpy as np
 
 from polymicros_jax.data.atomic import replacing
+from polymicros_jax.data.ebsd.dream3d import FIELDS
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.export.damask import phase_names
 from polymicros_jax.data.laue import DREAM3D_CODES
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import quaternion
+
+_LABELS = {ours: theirs for theirs, ours in FIELDS.items()}
+
+
+def _features(grain: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Grain numbers as feature ids, which begin at 1."""
+    lowest = int(grain[mask].min(initial=1))
+    return np.where(mask, grain + max(1 - lowest, 0), 0).astype(np.int32)
 
 
 class _Numbered:
@@ -50,10 +59,12 @@ class _Numbered:
 def write_dream3d(volume: OrientationVolume, path: str | Path) -> Path:
     """Writes Euler angles (radians), phases, mask and fields as a `.dream3d` file of version 8.0.
 
-    Fields of integers or floats are written under their own names, `grain` as `FeatureIds`.
+    Fields are written under their own names but for those that DREAM.3D has a name for (`data.ebsd.dream3d.FIELDS`);
+    booleans as 0 and 1. A feature 0 is none there: where the numbers of `grain` begin below 1 they are raised to begin
+    at 1, and unobserved voxels get 0.
 
     Raises:
-        DataError: the name does not end in `.dream3d`.
+        DataError: the name does not end in `.dream3d`, or a field that the format has no type or another use for.
 
     >>> from polymicros_jax.data.samples import load
     >>> path = write_dream3d(load("in100").crop((0, 0, 0), (6, 5, 4)), "part.dream3d")
@@ -85,13 +96,20 @@ def write_dream3d(volume: OrientationVolume, path: str | Path) -> Path:
         cells.attrs["TupleDims"] = np.array(volume.shape[::-1], np.uint64)
         geometry.attrs["Cell Data ID"] = cells.attrs["ObjectId"]
         add.array(cells, "EulerAngles", slowest_first(euler), "float32", 3)
-        add.array(cells, "Phases", slowest_first(np.where(volume.mask, volume.phase, 0)).astype(np.int32), "int32", 3)
+        phase = np.where(volume.mask, np.maximum(volume.phase, 1), 0).astype(np.int32)
+        add.array(cells, "Phases", slowest_first(phase), "int32", 3)
         add.array(cells, "Mask", slowest_first(volume.mask).astype(np.uint8), "uint8", 3)
         for name, values in volume.fields.items():
-            if values.dtype.kind in "iuf" and values.dtype.itemsize <= 8 and values.dtype != np.float16:
-                label = "FeatureIds" if name == "grain" else name
-                stored = values.astype(np.int32) if name == "grain" else values
-                add.array(cells, label, slowest_first(stored), stored.dtype.name, 3)
+            label = _LABELS.get(name, name)
+            if label in cells:
+                raise DataError(f"{target}: fields: found {name!r}, a name that the format has another use for")
+            stored = _features(values, volume.mask) if name == "grain" else values
+            stored = stored.astype(np.uint8) if stored.dtype == bool else stored
+            if stored.dtype.kind not in "iuf" or stored.dtype.itemsize > 8 or stored.dtype == np.float16:
+                raise DataError(
+                    f"{target}: fields: {name} is {stored.dtype}, accepted are bool, integers, float32, float64"
+                )
+            add.array(cells, label, slowest_first(stored), stored.dtype.name, 3)
         ensemble = add.group(geometry, "Cell Ensemble Data", "AttributeMatrix")
         ensemble.attrs["TupleDims"] = np.array([len(groups) + 1], np.uint64)
         codes = np.array([999, *[DREAM3D_CODES[group] for group in groups]], np.uint32)
