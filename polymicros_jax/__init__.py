@@ -1,12 +1,13 @@
 """Generative models of polycrystalline material structure.
 
-The names below do a job in ten lines; the modules they come from hold the rest. The missing sections of a scan::
+The names below do a job in ten lines; the modules they come from hold the rest. The points that the indexing of a
+scan of serial sections missed::
 
     import jax
     import numpy as np
     import polymicros_jax as pm
 
-    volume = pm.read("scan.h5oina", frame="oxford")
+    volume = pm.read("my_sections/", frame="edax", slice_spacing=0.25)
     kind = pm.representation("gsh4")
     draws = pm.super_resolve(
         jax.random.key(0), pm.load_prior("compact_gsh4"), kind.encode(volume.quaternions), volume.mask, start=0.5

@@ -56,7 +56,7 @@ def run(objects: experiment.Diversity, workdir: Path) -> Results:
             "effective_rank": float(diversity.effective_rank(state)),
             "components_90": int(np.searchsorted(curve, 0.9) + 1),
             "total_variance": float(state.squared_sum / (count - 1)),
-            "channel_std": float(np.std(sets[name][:count])),
+            "channel_std": float(np.sqrt(np.mean(np.var(sets[name][:count], axis=(0, 1, 2, 3))))),
         }
     together, scores = common_scores(vectors)
     metrics = write_json(workdir / "metrics.json", {"side": objects.side, "sets": rows})

@@ -62,7 +62,7 @@ class Summary:
       found: samples that were complete before.
       rejected: attempts at the new samples that failed a check.
       refused: samples of the share of which every attempt failed.
-      seconds: wall-clock time of the draws.
+      seconds: wall-clock time of the draws; on a cluster, of the call.
     """
 
     directory: Path

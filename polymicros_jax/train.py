@@ -112,8 +112,10 @@ def train(
             done = step + 1
             last = done == optimisation.steps
             log_now, save_now = done % log_every == 0 or last, done % checkpoint_every == 0 or last
-            if log_now or save_now:
-                # Before saving too: a checkpoint that is not finite could never be resumed.
+            validate_now = validation is not None and (done % validate_every == 0 or last)
+            sheet_now = bool(sheet_every) and done % sheet_every == 0
+            if log_now or save_now or validate_now or sheet_now:
+                # Before saving: a checkpoint that is not finite could never be resumed, nor weights be used.
                 _require_finite(jax.device_get(recent), done, seed)
             if log_now and log is not None:
                 loss = float(np.mean([each["loss"] for each in jax.device_get(recent)]))
@@ -121,9 +123,9 @@ def train(
                 progress.update(done, loss=f"{loss:.4f}")
             if log_now:
                 recent.clear()
-            if log is not None and validation is not None and (done % validate_every == 0 or last):
+            if log is not None and validation is not None and validate_now:
                 log.validated(done, averaged(), _scores(averaged(), validation))
-            if log is not None and sheet_every and done % sheet_every == 0:
+            if log is not None and sheet_now:
                 log.sheet(done, averaged(), patches_of(0) if validation is None else validation)
             if save_now:
                 checkpoints.save(state, seconds=time.perf_counter() - began)

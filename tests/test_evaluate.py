@@ -1,8 +1,10 @@
 """The evaluate task from end to end: resumed, calibrated across volumes, reported; what is filled has a confidence."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -10,9 +12,9 @@ import numpy as np
 import pytest
 
 from polymicros_jax import config as defaults
-from polymicros_jax import evaluate, experiment, tasks
+from polymicros_jax import evaluate, experiment, super_resolution, tasks, workdir
 from polymicros_jax.config import Config, ConfigError
-from polymicros_jax.data import volume
+from polymicros_jax.data import masks, samples, volume
 from polymicros_jax.evaluate import FUSED, SHAPES, Filled
 from polymicros_jax.models import unet3d
 from polymicros_jax.orientation import grain_posterior
@@ -20,6 +22,7 @@ from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.results import Results
 from polymicros_jax.training.calibration import load_calibration, path_for
 from polymicros_jax.training.prior import Prior, save_prior
+from polymicros_jax.viz import slices
 
 DRAWS = {"project, start 0.3, theta 0.5", "project, start 0.3, theta 1"}
 SHAPE = (16, 16, 13)
@@ -180,6 +183,37 @@ def test_a_calibration_kept_beside_the_prior_is_used(done: tuple[Path, Results],
     assert interval[missing][sure].mean() < interval[missing][~sure].mean()
 
 
+def test_what_is_written_and_shown_of_a_filled_map(prior: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map itself is in the pictures, and filled points take the phase of measured ones, not that of the truth."""
+    shown: list[int] = []
+
+    def drawn(key: jax.Array, prior: Prior, kind: Representation, q: np.ndarray, known: np.ndarray, **_: Any) -> Filled:
+        return Filled(q, 0.0, draws=np.stack([q, q]), distance=np.zeros(known.shape), fields=None)
+
+    def comparison(*args: Any, axis: int, **settings: Any) -> Any:
+        shown.append(axis)
+        return slices.comparison(*args, axis=axis, **settings)
+
+    monkeypatch.setattr(super_resolution, "fill_with_prior", drawn)
+    monkeypatch.setattr(
+        super_resolution, "slices", SimpleNamespace(comparison=comparison, degree_maps=slices.degree_maps)
+    )
+    whole = samples.load("in100", "evaluate").crop((0, 0, 4), (24, 24, 5))
+    known = masks.random_voxels(whole.shape, 0.6, 0)
+    phase = np.where(known, 2, 1)  # the truth of what is hidden is of another phase
+    source = dataclasses.replace(whole, phase=phase, mask=np.ones_like(known), symmetry=("432", "432"))
+    config = defaults.default("super_resolve")
+    section = config.super_resolve
+    section.prior, section.volume.source = prior, str(source.save(tmp_path / "map.npz"))
+    section.mask = defaults.mask("random", share=0.6)
+    section.start, section.steps, section.draws = 0.3, 4, 2
+    objects = dataclasses.replace(experiment.reconstruction(config), known=known, calibration=None)
+    workdir.start(tmp_path / "run", config)
+    super_resolution.run(objects, tmp_path / "run")
+    assert set(shown) == {2}
+    assert (volume.load(tmp_path / "run" / "reconstruction.npz").phase == 2).all()
+
+
 @pytest.mark.slow
 def test_where_nothing_can_be_scored_the_table_says_what_was_filled(prior: str, tmp_path: Path) -> None:
     config = defaults.default("super_resolve")
@@ -209,6 +243,8 @@ def test_where_nothing_can_be_scored_the_table_says_what_was_filled(prior: str, 
         ({"masks": (defaults.mask("unindexed"),)}, "nothing can be scored|nothing is missing"),
         ({"masks": (defaults.mask("insert"),)}, "insert"),
         ({"masks": (defaults.mask("slabs"),)}, "found 'slabs', accepted are slices"),
+        ({"masks": (defaults.mask("insert & random"),)}, "masks.0..kind: found 'insert & random', accepted is insert"),
+        ({"masks": (defaults.mask("slices"),) * 2}, "masks.0.: found a second case of in100/evaluate"),
         ({"masks": (defaults.mask("slices & "),)}, "found ''"),
         ({"thetas": ()}, "at least one of each"),
         ({"methods": ("paint",)}, "found the method 'paint'"),

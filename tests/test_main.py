@@ -17,6 +17,7 @@ from polymicros_jax.config import ConfigError
 from polymicros_jax.data import samples
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.dry_run.outline import outline
+from polymicros_jax.experiment.chain import stages
 from polymicros_jax.models.unet3d import UNet3DConfig, init
 from polymicros_jax.training.prior import Prior, read_card, save_prior
 
@@ -117,6 +118,51 @@ def test_a_chain_is_checked_before_its_first_stage(tmp_path: Path) -> None:
     config = config_files.load("bootstrap_cpu")
     config.bootstrap["4_finetune"].task = "paint"
     _refused(config, tmp_path / "run", "bootstrap.4_finetune.task: found 'paint', accepted are train")
+    with pytest.raises(ConfigError, match="found 'paint', accepted are train"):
+        outline(config)
+
+
+def test_a_volume_that_a_stage_will_write_is_not_looked_for(tmp_path: Path) -> None:
+    config = defaults.default("bootstrap")
+    config.bootstrap["1_fill"] = _super_resolve(stop=(8, 8, 8))
+    again = _super_resolve()
+    again.super_resolve.volume.source = "stage:1_fill/reconstruction.npz"
+    config.bootstrap["2_again"] = again
+    resolved = stages(config, tmp_path)
+    assert resolved["2_again"].super_resolve.volume.source == str(tmp_path / "1_fill/reconstruction.npz")
+    (work,) = outline(config)["2_again (super_resolve)"]
+    assert work.network is None
+    assert "not there yet" in work.note
+    with pytest.raises(ConfigError, match="found no stages"):
+        outline(defaults.default("bootstrap"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"every": 0}, "volume.every: found 0, accepted is at least 1"),
+        ({"spacing": -1.0}, "volume.spacing: found -1.0"),
+        ({"stop": (4, 4)}, r"volume.stop: found \(4, 4\), accepted is three numbers"),
+        ({"stop": (400, 4, 4)}, "super_resolve.volume: .*"),
+        ({"frame": "edax"}, "volume.frame: found edax, accepted with files and folders alone"),
+        ({"source": "simulated/voronoi?start=4"}, "found start"),
+    ],
+)
+def test_keys_of_a_volume_that_mean_nothing(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    _refused(_super_resolve(**change), tmp_path / "run", message, ValueError)
+
+
+def test_what_is_to_be_trained_on(tmp_path: Path) -> None:
+    config = _train()
+    config.train.dataset = "runs/some/dataset"
+    for check in (outline, experiment.training):
+        with pytest.raises(ConfigError, match="found both of volumes and dataset"):
+            check(config)
+    config = _train()
+    config.train.devices_per_sample = 0
+    for check in (outline, experiment.training):
+        with pytest.raises(ConfigError, match="devices_per_sample: found 0"):
+            check(config)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +180,8 @@ def test_draws_that_cannot_be_made(change: dict[str, object], message: str, tmp_
     config = _super_resolve(stop=(8, 8, 8))
     config.super_resolve.update(change)
     _refused(config, tmp_path / "run", message)
+    with pytest.raises(ConfigError, match=message):
+        outline(config)
 
 
 def test_a_dataset_of_another_representation_than_its_priors(tmp_path: Path) -> None:

@@ -193,6 +193,11 @@ def test_another_theta_is_compiled_anew_only_where_the_number_of_steps_depends_o
     assert filling._fill._cache_size() == before
 
 
+def test_a_start_above_the_schedule_would_forget_the_guess():
+    with pytest.raises(ValueError, match=r"start = 80\.0: a noise level from 0 to below 80"):
+        super_resolve(KEY, PRIOR, FIELD, KNOWN, start=80.0)
+
+
 def test_a_prior_that_breaks_names_the_seed():
     broken = PRIOR.replace(params={"density": jnp.full((8, 8, 8), jnp.nan)})
     with pytest.raises(FloatingPointError, match=r"\[0, 3\]"):

@@ -201,6 +201,19 @@ def test_a_checkpoint_is_never_written_of_what_is_not_finite(tmp_path, monkeypat
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir() if path.is_dir()) == ["4", "6"]
 
 
+def test_weights_that_are_not_finite_are_never_validated(tmp_path, monkeypatch):
+    # Validation between lines of the log and checkpoints: the loss is looked at before it replaces the last weights.
+    make = module.batch
+    monkeypatch.setattr(
+        module, "batch", lambda source, *, step, **o: make(source, step=step, **o) * (np.nan if step == 6 else 1.0)
+    )
+    held_out = np.stack([FIELD[:4, :4, :4]] * 2)
+    with pytest.raises(FloatingPointError, match="step 6"):
+        run(tmp_path, checkpoint_every=20, log_every=20, validate_every=4, validation=held_out)
+    assert [line["step"] for line in lines(tmp_path)] == [4]
+    assert all(np.isfinite(each) for each in lines(tmp_path)[0]["relative_error"].values())
+
+
 def test_a_field_smaller_than_a_patch_stops_before_anything_is_written(tmp_path):
     with pytest.raises(DataError, match=r"field 1 has the grid \(6, 3, 6\): smaller than a patch of 4\^3"):
         run(tmp_path / "run", (FIELD, FIELD[:, :3]))

@@ -22,6 +22,7 @@ from polymicros_jax.types import ArrayLike
 
 # Evaluations one line search may take. The first guess is accepted nearly always once L-BFGS has a history.
 _LINE_SEARCH = 6
+LEAST_BUDGET = 1 + _LINE_SEARCH
 _MEMORY = 10
 
 
@@ -159,7 +160,12 @@ def minimise(
 
     Returns:
       The last ``x``: the line search never lets the objective rise.
+
+    Raises:
+      ValueError: a budget that has no room for a step.
     """
+    if budget < LEAST_BUDGET:
+        raise ValueError(f"budget = {budget}: accepted is at least {LEAST_BUDGET}, the start and one line search")
     size = float(x[..., 0].size) ** 0.5
     # The Hessian of the summed squares is at most 8 spectral traces per plane and voxel. In these units it is at most
     # one, so that the first step of L-BFGS, along the gradient, has about the right length.

@@ -64,8 +64,8 @@ def loss_weight(sigma: Float[ArrayLike, "..."], sigma_data: Scale) -> Float[Arra
     """Weight of the squared denoising error, EDM's ``(s^2 + d^2) / (s d)^2``, whatever the skip of the denoiser.
 
     Its inverse is the error that the best denoiser of white Gaussian data leaves: errors count by how hard a level
-    looks, so that the small ones of low noise are learnt too. With the ``1 / c_out^2`` of a smaller ``sigma_skip`` an
-    error at s = 0.1 would count a 25th of that, and training stop at doing nothing there.
+    looks, so that the small ones of low noise are learnt too. With the ``1 / c_out^2`` of a ``sigma_skip`` of 0.05 an
+    error at s = 0.1 would count a 17th of that, and training stop at doing nothing there.
 
     >>> [round(float(loss_weight(jnp.array(sigma), 0.5)), 2) for sigma in (0.1, 0.5, 10.0)]
     [104.0, 8.0, 4.01]

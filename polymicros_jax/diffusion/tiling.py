@@ -36,7 +36,7 @@ def tiled(denoise: Denoiser, tile: int, overlap: int, *, periodic: bool = False,
       ``denoise(x, sigma)`` for fields ``(nx, ny, nz, h)`` and one noise level.
 
     Raises:
-      ValueError: a tile that is no multiple of ``multiple``, or an overlap out of range.
+      ValueError: a tile that is no multiple of ``multiple``, or too small for its overlap; an overlap out of range.
 
     >>> denoise = tiled(lambda x, sigma: x / (1 + sigma), tile=8, overlap=4)
     >>> x = jnp.arange(20.0)[:, None, None, None] * jnp.ones((20, 8, 8, 1))
@@ -47,6 +47,8 @@ def tiled(denoise: Denoiser, tile: int, overlap: int, *, periodic: bool = False,
         raise ValueError(f"tile = {tile}: must be a positive multiple of {multiple}")
     if not 4 <= overlap <= tile // 2:
         raise ValueError(f"tile overlap = {overlap}: accepted is 4 <= overlap <= {tile // 2}, half the tile")
+    if tile - overlap < multiple:
+        raise ValueError(f"tile = {tile}: accepted is at least {overlap + multiple}, its overlap and {multiple} voxels")
 
     def whole(x: Float[ArrayLike, "nx ny nz h"], sigma: Float[ArrayLike, ""] | float) -> Float[Array, "nx ny nz h"]:
         x = jnp.asarray(x)
@@ -79,7 +81,7 @@ def tile_count(
 def _cover(n: int, tile: int, overlap: int, multiple: int, periodic: bool) -> tuple[np.ndarray, np.ndarray]:
     """Voxel indices ``(tiles, side)`` of the tiles along an axis of ``n`` voxels, and their weights, summing to one."""
     side = tile if periodic else min(tile, n)
-    advance = max(multiple, (tile - overlap) // multiple * multiple)
+    advance = (tile - overlap) // multiple * multiple
     if periodic:
         starts = advance * np.arange(max(1, math.ceil(n / advance)))
     else:

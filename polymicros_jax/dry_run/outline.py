@@ -11,16 +11,15 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from polymicros_jax.conditioners.known_voxels import METHODS
-from polymicros_jax.config import ConfigError
 from polymicros_jax.data import masks
 from polymicros_jax.data.sampling_plan import Plan, ingredients, share
 from polymicros_jax.diffusion.sampler import evaluations
 from polymicros_jax.diffusion.tiling import tile_count
 from polymicros_jax.expansion import BASELINE_BUDGET
-from polymicros_jax.experiment.chain import STAGE
+from polymicros_jax.experiment.chain import STAGE, stage_names
 from polymicros_jax.experiment.inputs import representation, volume
-from polymicros_jax.experiment.training import continued, network, optimisation, require_intervals
+from polymicros_jax.experiment.masking import check_filling
+from polymicros_jax.experiment.training import check_training, continued, network, optimisation
 from polymicros_jax.models import unet3d
 from polymicros_jax.models.unet3d import UNet3DConfig
 from polymicros_jax.reconstruct.filling import filling_evaluations
@@ -83,7 +82,7 @@ def outline(config: ConfigDict) -> dict[str, list[Work]]:
         return {config.task: _WORK[config.task](config, {})}
     made: dict[str, UNet3DConfig | None] = {}
     stages = {}
-    for name in sorted(config.bootstrap.keys()):
+    for name in stage_names(config):
         stage = config.bootstrap[name]
         stages[f"{name} ({stage.task})"] = work = _WORK[stage.task](stage, made)
         if stage.task == "train":
@@ -100,6 +99,11 @@ def _prior(name: str, made: Networks) -> tuple[UNet3DConfig | None, str]:
     return read_network(name), ""
 
 
+def _later(source: str, prior: str) -> Work:
+    """Work on a volume that a stage of the chain is yet to write."""
+    return Work(f"draws on {source}", prior, None, (0, 0, 0), 0, note=f"{source} is not there yet")
+
+
 def _size(shape: Shape) -> str:
     return " x ".join(map(str, shape))
 
@@ -110,7 +114,7 @@ def _several(count: int, what: str) -> str:
 
 def _train(config: ConfigDict, made: Networks) -> list[Work]:
     section, kind = config.train, representation(config)
-    require_intervals(section)
+    check_training(section, kind)
     settings = optimisation(section.optimisation)
     own, note = network(section.network, kind.channels), ""
     architecture: UNet3DConfig | None = own
@@ -218,17 +222,20 @@ def _draws(
 
 def _super_resolve(config: ConfigDict, made: Networks) -> list[Work]:
     section = config.super_resolve
+    if section.volume.source.startswith(STAGE):
+        return [_later(section.volume.source, section.prior)]
     whole = volume(section.volume, "super_resolve.volume")
     if section.mask.kind == "insert":
         whole = masks.insert_slices(whole, section.mask.axis, section.mask.every)
-    return [_filling(section, made, whole.shape, 1, section.start, section.method, section.theta)]
+    return [_filling("super_resolve", section, made, whole.shape, 1, section.start, section.method, section.theta)]
 
 
 def _filling(
-    section: ConfigDict, made: Networks, shape: Shape, times: int, start: float, method: str, theta: float
+    task: str, section: ConfigDict, made: Networks, shape: Shape, times: int, start: float, method: str, theta: float
 ) -> Work:
-    if method not in METHODS:
-        raise ConfigError(f"method: found {method!r}, accepted are {', '.join(METHODS)}")
+    architecture, _ = _prior(section.prior, made)
+    stride = 1 if architecture is None else architecture.stride
+    check_filling(section, task, stride, method=method, start=start, theta=theta)
     each, count = filling_evaluations(section.steps, start or None, method, theta), times * section.draws
     what = f"{_several(count, 'draw')} by {method!r}"
     work = _draws(what, section.prior, made, shape, count, each, "replicate", tile=section.tile, kept=section.draws)
@@ -239,9 +246,11 @@ def _evaluate(config: ConfigDict, made: Networks) -> list[Work]:
     section = config.evaluate
     known = len(section.factors) + len(section.masks)
     settings = list(itertools.product(section.methods, section.starts, section.thetas))
-    shapes = [volume(one, "evaluate.volumes").shape for one in section.volumes]
-    return [
-        _filling(section, made, shape, known, start, method, theta)
+    later = [one.source for one in section.volumes if one.source.startswith(STAGE)]
+    there = [one for one in section.volumes if one.source not in later]
+    shapes = [volume(one, "evaluate.volumes").shape for one in there]
+    return [_later(source, section.prior) for source in later] + [
+        _filling("evaluate", section, made, shape, known, start, method, theta)
         for shape in shapes
         for method, start, theta in settings
     ]

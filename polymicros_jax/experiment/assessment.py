@@ -10,7 +10,14 @@ from polymicros_jax.config import ConfigError
 from polymicros_jax.data import repair, store
 from polymicros_jax.data.patches import MemoryFields
 from polymicros_jax.data.volume import OrientationVolume
-from polymicros_jax.experiment.inputs import fields, invertible_prior, representation, require_group, volume
+from polymicros_jax.experiment.inputs import (
+    fields,
+    invertible_prior,
+    refuse_centred,
+    representation,
+    require_group,
+    volume,
+)
 from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.training.prior import Prior, load_prior
 
@@ -122,6 +129,7 @@ def diversity(config: ConfigDict) -> Diversity:
     for name, prior in priors.items():
         if prior.representation != kind.name:
             raise ConfigError(f"diversity.priors: {name} is a prior of {prior.representation}, not of {kind.name}")
+        refuse_centred(name, "diversity.priors")
         if section.side % prior.network.stride:
             raise ConfigError(f"diversity.side: found {section.side}, {name} takes multiples of {prior.network.stride}")
     if len(cubes) + len(section.voronoi_grains) + len(priors) < 2:

@@ -16,26 +16,39 @@ def stages(config: ConfigDict, workdir: Path) -> dict[str, ConfigDict]:
     """The configs of a chain in the order of their names, references to earlier stages resolved to paths.
 
     The volumes of all stages are read once here, so that a missing file shows before the first stage has run for an
-    hour.
+    hour; but for those that a stage is yet to write.
 
     Raises:
       ConfigError: no stages, one of no task, or a reference to a stage that does not come before.
       DataError: a volume that cannot be read.
     """
+    names = stage_names(config)
+    resolved = {name: _resolved(config.bootstrap[name], workdir, names[: names.index(name)]) for name in names}
+    for name in names:
+        _read_volumes(config.bootstrap[name], name)
+    return resolved
+
+
+def stage_names(config: ConfigDict) -> list[str]:
+    """Names of the stages of a chain in their order.
+
+    Raises:
+      ConfigError: no stages, or one of no task or of a chain.
+    """
     names = sorted(config.bootstrap.keys())
     if not names:
-        raise ConfigError("bootstrap: found no stages")
-    resolved = {name: _resolved(config.bootstrap[name], workdir, names[: names.index(name)]) for name in names}
-    for name, stage in resolved.items():
-        if stage.get("task") not in TASKS:
-            raise ConfigError(f"bootstrap.{name}.task: found {stage.get('task')!r}, accepted are {', '.join(TASKS)}")
-        _read_volumes(stage, name)
-    return resolved
+        raise ConfigError("bootstrap: found no stages, accepted is at least one")
+    accepted = [task for task in TASKS if task != "bootstrap"]
+    for name in names:
+        found = config.bootstrap[name].get("task")
+        if found not in accepted:
+            raise ConfigError(f"bootstrap.{name}.task: found {found!r}, accepted are {', '.join(accepted)}")
+    return names
 
 
 def _read_volumes(value: Any, name: str) -> None:
     if isinstance(value, ConfigDict):
-        if value.get("source"):
+        if value.get("source") and not value.source.startswith(STAGE):
             volume(value, name)
         for key in value:
             _read_volumes(value[key], f"{name}.{key}")

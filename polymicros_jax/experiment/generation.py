@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data.feasibility import Limits
 from polymicros_jax.diffusion.sampler import EDM_CHURN
-from polymicros_jax.experiment.inputs import representation
+from polymicros_jax.experiment.inputs import refuse_centred, representation
 from polymicros_jax.training.prior import load_prior, read_card
 
 
@@ -30,6 +30,9 @@ def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             raise ConfigError(f"generate.priors: {name} is a prior of {prior.representation}, not of {kind.name}")
     if section.crystals and not kind.invertible:
         raise ConfigError(f"generate.crystals: found True, accepted with {kind.name} is False: it cannot be decoded")
+    if section.crystals:
+        for each in section.priors:
+            refuse_centred(each, "generate.priors with generate.crystals")
     cards = {Path(each).stem: read_card(each) for each in section.priors}
     return {
         "directory": Path(section.directory).absolute() if section.directory else workdir / "dataset",

@@ -13,7 +13,7 @@ from polymicros_jax.data.patches import MemoryFields
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import representation as representations
 from polymicros_jax.orientation.representation import Representation
-from polymicros_jax.training.prior import Prior, load_prior
+from polymicros_jax.training.prior import Prior, load_prior, read_card
 
 
 def representation(config: ConfigDict) -> Representation:
@@ -82,7 +82,7 @@ def invertible_prior(config: ConfigDict, name: str) -> Prior:
     """A prior of the config's representation, which must be one that can be turned back into orientations.
 
     Raises:
-      ConfigError: the prior is of another representation, or that one is not invertible.
+      ConfigError: the prior is of another representation or of centred fields, or that one is not invertible.
     """
     kind = representation(config)
     if not kind.invertible:
@@ -90,7 +90,20 @@ def invertible_prior(config: ConfigDict, name: str) -> Prior:
     prior = load_prior(name)
     if prior.representation != kind.name:
         raise ConfigError(f"{config.task}.prior: {name} is a prior of {prior.representation}, not of {kind.name}")
+    refuse_centred(name, f"{config.task}.prior")
     return prior
+
+
+def refuse_centred(prior: str, key: str) -> None:
+    """Refuses a prior whose draws are no orientations, because the mean of each volume was taken out of its data.
+
+    Raises:
+      ConfigError: its card says so.
+    """
+    if read_card(prior).get("training", {}).get("centred"):
+        raise ConfigError(
+            f"{key}: {prior} was trained on fields less their mean (train.centre), accepted are priors of whole fields"
+        )
 
 
 def require_group(whole: OrientationVolume, kind: Representation, name: str) -> None:

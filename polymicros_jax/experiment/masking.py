@@ -12,6 +12,7 @@ from polymicros_jax.config import ConfigError
 from polymicros_jax.data import masks
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.volume import OrientationVolume
+from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.orientation import grains
 from polymicros_jax.training.prior import Prior
 
@@ -74,8 +75,11 @@ def check_draws(section: ConfigDict, name: str, start: float) -> None:
         raise ConfigError(f"{name}.draws: found {section.draws}, accepted is at least 1")
     if section.steps < 2:
         raise ConfigError(f"{name}.steps: found {section.steps}, accepted is at least 2")
-    if not start >= 0.0:
-        raise ConfigError(f"{name}: found the start {start}, accepted is a noise level, or 0 for pure noise")
+    highest = float(karras(section.steps)[0])
+    if not 0.0 <= start < highest:
+        raise ConfigError(
+            f"{name}: found the start {start}, accepted is a noise level below {highest:g}, or 0 for pure noise"
+        )
 
 
 def filling(section: ConfigDict, name: str, prior: Prior, *, method: str, start: float, theta: float) -> dict[str, Any]:
@@ -84,16 +88,7 @@ def filling(section: ConfigDict, name: str, prior: Prior, *, method: str, start:
     Raises:
       ConfigError: an unknown method, or a number out of range.
     """
-    check_draws(section, name, start)
-    if method not in METHODS:
-        raise ConfigError(f"{name}: found the method {method!r}, accepted are {', '.join(METHODS)}")
-    if not 0.0 <= theta <= 1.0:
-        raise ConfigError(f"{name}: found theta {theta}, accepted is a share of the steps, 0 to 1")
-    stride = prior.network.stride
-    if section.tile and (section.tile < LEAST_TILE or section.tile % stride):
-        raise ConfigError(
-            f"{name}.tile: found {section.tile}, accepted is 0 for none, or a multiple of {stride} from {LEAST_TILE} on"
-        )
+    check_filling(section, name, prior.network.stride, method=method, start=start, theta=theta)
     return {
         "draws": section.draws,
         "steps": section.steps,
@@ -103,6 +98,25 @@ def filling(section: ConfigDict, name: str, prior: Prior, *, method: str, start:
         "tile": section.tile or None,
         "reach": section.snap,
     }
+
+
+def check_filling(section: ConfigDict, name: str, stride: int, *, method: str, start: float, theta: float) -> None:
+    """Refuses what no draw of `filling` can have; ``stride`` is the network's.
+
+    Raises:
+      ConfigError: an unknown method, or a number out of range.
+    """
+    check_draws(section, name, start)
+    if method not in METHODS:
+        raise ConfigError(f"{name}: found the method {method!r}, accepted are {', '.join(METHODS)}")
+    if not 0.0 <= theta <= 1.0:
+        raise ConfigError(f"{name}: found theta {theta}, accepted is a share of the steps, 0 to 1")
+    # A quarter is shared with the next tile, which must begin a stride further on at least.
+    least = max(LEAST_TILE, 2 * stride)
+    if section.tile and (section.tile < least or section.tile % stride):
+        raise ConfigError(
+            f"{name}.tile: found {section.tile}, accepted is 0 for none, or a multiple of {stride} from {least} on"
+        )
 
 
 def describe(section: ConfigDict) -> str:

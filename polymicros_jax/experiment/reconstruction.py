@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from polymicros_jax.conditioners.two_point import LEAST_BUDGET
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data import masks
 from polymicros_jax.data.volume import OrientationVolume
@@ -111,7 +112,10 @@ def expansion(config: ConfigDict) -> Expansion:
     prior = invertible_prior(config, section.prior)
     given = {axis: each for axis, each in section.maps.items() if each.source}
     if bool(given) == bool(section.volume.source):
-        raise ConfigError("expand: give either maps or a volume to cut them from")
+        raise ConfigError(
+            f"expand: found {'both' if given else 'neither'} maps and a volume to cut them from, accepted is one of "
+            "them; for maps set expand.volume.source to nothing"
+        )
     reference = None
     if given:
         maps = {axis: volume(each, f"expand.maps.{axis}") for axis, each in given.items()}
@@ -128,6 +132,8 @@ def expansion(config: ConfigDict) -> Expansion:
     check_draws(section, "expand", section.start)
     if not section.until >= 0.0:
         raise ConfigError(f"expand.until: found {section.until}, accepted is a noise level, or 0 to match to the end")
+    if section.budget < LEAST_BUDGET:
+        raise ConfigError(f"expand.budget: found {section.budget}, accepted is at least {LEAST_BUDGET}")
     if any(size % prior.network.stride for size in section.shape):
         raise ConfigError(f"expand.shape: found {section.shape}, accepted are multiples of {prior.network.stride}")
     return Expansion(

@@ -27,7 +27,7 @@ from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.training.augment import texture_rotation
 from polymicros_jax.training.ema import EmaLaw
 from polymicros_jax.training.mesh import build_mesh
-from polymicros_jax.training.prior import Prior, load_prior, read_card
+from polymicros_jax.training.prior import STORAGES, Prior, load_prior, read_card
 from polymicros_jax.training.step import Optimisation
 from polymicros_jax.types import Key
 
@@ -75,15 +75,23 @@ def optimisation(section: ConfigDict) -> Optimisation:
     )
 
 
-def require_intervals(section: ConfigDict) -> None:
-    """Refuses a training whose checkpoints, validations or patches for them are no step apart.
+def check_training(section: ConfigDict, kind: Representation) -> None:
+    """What of a training can be wrong before anything is read.
 
     Raises:
-      ConfigError: one of the distances is below 1.
+      ConfigError: a distance of checkpoints, validations or patches for them, or a number of devices, below 1; both
+        volumes and a dataset or none of them; an unknown storage; augmentation that the representation has not.
     """
-    for key in ("validation_stride", "validate_every", "checkpoint_every"):
+    for key in ("validation_stride", "validate_every", "checkpoint_every", "devices_per_sample"):
         if section[key] < 1:
             raise ConfigError(f"train.{key}: found {section[key]}, accepted is at least 1")
+    if bool(section.volumes) == bool(section.dataset):
+        found = "both" if section.dataset else "neither"
+        raise ConfigError(f"train: found {found} of volumes and dataset to train on, accepted is one of them")
+    if section.storage not in STORAGES:
+        raise ConfigError(f"train.storage: found {section.storage!r}, accepted are {', '.join(STORAGES)}")
+    if (section.symmetries or section.texture) and kind.sample_rotation is None:
+        raise ConfigError(f"train: {kind.name} cannot be rotated; set train.symmetries and train.texture to False")
 
 
 def network(section: ConfigDict, channels: int) -> unet3d.UNet3DConfig:
@@ -99,11 +107,7 @@ def training(config: ConfigDict) -> Training:
       DataError: a volume that cannot be read or is smaller than a patch.
     """
     section, kind = config.train, representation(config)
-    require_intervals(section)
-    if bool(section.volumes) == bool(section.dataset):
-        raise ConfigError("train: give either volumes or a dataset to train on")
-    if (section.symmetries or section.texture) and kind.sample_rotation is None:
-        raise ConfigError(f"train: {kind.name} cannot be rotated; set train.symmetries and train.texture to False")
+    check_training(section, kind)
     source: FieldSource
     weights: tuple[float, ...] | None
     if section.volumes:
@@ -115,7 +119,7 @@ def training(config: ConfigDict) -> Training:
     initial = _initial(section, kind, source, config.seed)
     apart = section.devices_per_sample
     devices = jax.device_count()
-    if apart < 1 or devices % apart:
+    if devices % apart:
         raise ConfigError(f"train.devices_per_sample: found {apart}, accepted is a divisor of {devices} devices")
     # Each device of a sample holds whole voxels of the coarsest grid.
     if section.patch % (initial.network.stride * apart):

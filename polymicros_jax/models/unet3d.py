@@ -251,6 +251,10 @@ def grow(
             f"found {rounds} rounds of {detail} channels and {averaging} steps: the network has {there} of "
             f"{config.detail} channels and {config.averaging} steps; accepted are more rounds of the same"
         )
+    if config.coarse and config.averaging != averaging:
+        raise ValueError(
+            f"found averaging of {averaging} steps: the network has coarse rounds trained with {config.averaging}"
+        )
     if config.coarse > coarse:
         raise ValueError(f"found {coarse} coarse rounds: the network has {config.coarse}; accepted are as many or more")
     grown = dataclasses.replace(config, detail=detail, rounds=rounds, averaging=averaging, coarse=coarse)

@@ -56,5 +56,6 @@ def check_numbers(draws: int, steps: int, start: float | None) -> None:
         raise ValueError(f"draws = {draws}: at least 1")
     if steps < 2:
         raise ValueError(f"steps = {steps}: the schedule needs at least 2")
-    if start is not None and not start >= 0.0:
-        raise ValueError(f"start = {start}: a noise level of at least 0, or None for pure noise")
+    highest = float(karras(steps)[0])
+    if start is not None and not 0.0 <= start < highest:
+        raise ValueError(f"start = {start}: a noise level from 0 to below {highest:g}, or None for pure noise")

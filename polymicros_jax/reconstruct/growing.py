@@ -132,7 +132,7 @@ def _grow(
 
 
 def growing_evaluations(steps: int, start: float | None) -> int:
-    """The same for `expand`."""
+    """Evaluations of the denoiser in one draw of `expand`."""
     return evaluations(steps, min(first_level(steps, start), steps - 1))
 
 

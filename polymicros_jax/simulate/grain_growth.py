@@ -67,17 +67,18 @@ class History:
 @jax.jit
 def step(
     labels: Int[Array, "*shape"],
-    sets: Int[Array, " grains"],
+    own: Int[Array, "*shape"],
     count: Int[Array, ""],
     widths: Float[Array, " axes"],
     reach: Int[Array, " axes"],
 ) -> Int[Array, "*shape"]:
-    """One step of threshold dynamics on a periodic grid; widths, reach and the number of sets cost no new trace.
+    """One step of threshold dynamics on a periodic grid; widths, reach and the numbers of grains and sets cost no
+    new trace.
 
     Args:
       labels: grain number of every voxel.
-      sets: of each grain number, see `packing.pack`: no two grains of one set within ``2 reach`` of each other, and
-        further apart where their blurred tails matter.
+      own: set of every voxel's grain, see `packing.pack`: no two grains of one set within ``2 reach`` of each other,
+        and further apart where their blurred tails matter.
       count: number of sets.
       widths: standard deviation of the Gaussian along each axis, in voxels.
       reach: along each axis, how far a voxel may look for the grain it goes to.
@@ -89,7 +90,6 @@ def step(
         frequency = jnp.fft.rfftfreq(n) if axis == len(shape) - 1 else jnp.fft.fftfreq(n)
         factor = jnp.exp(-0.5 * jnp.square(2 * jnp.pi * widths[axis] * frequency.astype(widths.dtype)))
         spectrum = spectrum[..., None] * factor.reshape((1,) * axis + (-1,))
-    own = sets[labels]
 
     def visit(number: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         best, winner = state
@@ -132,7 +132,11 @@ def advance(
     apart = np.maximum(2 * reach, reach + np.ceil(TAIL * widths).astype(np.int32))
     sets, count = pack(labels, tuple(apart.tolist()))
     moved = step(
-        jnp.asarray(labels), jnp.asarray(sets), jnp.asarray(count), jnp.asarray(widths, jnp.float32), jnp.asarray(reach)
+        jnp.asarray(labels),
+        jnp.asarray(sets[labels]),
+        jnp.asarray(count),
+        jnp.asarray(widths, jnp.float32),
+        jnp.asarray(reach),
     )
     return np.asarray(moved), count
 

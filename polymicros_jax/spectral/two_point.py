@@ -190,6 +190,8 @@ def _checked(m: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array | None]
     if mask is not None and mask.shape != m.shape[:-1]:
         raise ValueError(f"mask: shape {mask.shape} does not match the voxels of the field, {m.shape[:-1]}")
     observed = None if mask is None else jnp.asarray(mask)
+    if observed is not None and observed.dtype != bool:
+        raise ValueError(f"mask: found {observed.dtype}, accepted is bool")
     if isinstance(m, jax.core.Tracer) or isinstance(observed, jax.core.Tracer):
         return m, observed
     # Evaluated now even where the caller is being traced: the values are constants there.

@@ -107,7 +107,8 @@ class EventLog:
 
     def __init__(self, folder: Path, resume_step: int = 0):
         folder.mkdir(parents=True, exist_ok=True)
-        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1 if resume_step else None)
+        before = any(folder.iterdir())
+        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1 if before else None)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Writes numbers; those of a nested mapping stand under ``name/key``."""

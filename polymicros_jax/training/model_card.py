@@ -30,6 +30,9 @@ _FACTS = {
     "history": "history",
 }
 
+_GAUSSIAN = {"gsh4": ", 0.67 a Gaussian field", "rogsh3": ", 0.15 a Gaussian field"}
+"""Distance of Gaussian fields of the deviations of uniform texture; most values of three channels are orientations."""
+
 
 def page(name: str, card: Mapping[str, Any], curve: str, sheet: str) -> str:
     """The card as Markdown.
@@ -41,7 +44,7 @@ def page(name: str, card: Mapping[str, Any], curve: str, sheet: str) -> str:
       sheet: address of a sample sheet, see `sheets.sample_sheet`; empty for none.
     """
     training, network = card["training"], card["network"]
-    skip = card.get("sigma_skip")
+    skip, kind = card.get("sigma_skip"), card["representation"]
     lines = [
         f"# Model card: {name}",
         "",
@@ -72,7 +75,7 @@ def page(name: str, card: Mapping[str, Any], curve: str, sheet: str) -> str:
             f"![Unconditional draws beside real patches]({sheet})",
             "",
             "Unconditional draws of the averaged weights beside real patches. The distance above each is the mean",
-            "distance to the manifold of orientations over its norm: 0 is a polycrystal, 0.67 a Gaussian field.",
+            f"distance to the manifold of orientations over its norm: 0 is a polycrystal{_GAUSSIAN.get(kind, '')}.",
             "",
         ]
     lines += ["## Use", "", "```python", f'prior = polymicros_jax.load_prior("{name}")', "```"]

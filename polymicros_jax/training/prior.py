@@ -88,23 +88,32 @@ def build_denoiser(
     return denoise if radius is None else within(denoise, radius)
 
 
-def save_prior(path: str | Path, prior: Prior, card: dict[str, Any], storage: str = "float32") -> tuple[Path, Path]:
+STORAGES = ("float32", "float16")
+"""What weights may be stored as."""
+
+
+def save_prior(path: str | Path, prior: Prior, training: dict[str, Any], storage: str = "float32") -> tuple[Path, Path]:
     """Writes ``path`` (.safetensors) and its card (.json) beside it, each complete or not at all.
 
     Args:
       path: ends in ``.safetensors``.
       prior: what to write.
-      card: JSON-compatible account of the training, stored under ``"training"``.
+      training: JSON-compatible account of the training, the card's entry of that name.
       storage: "float32", or "float16" to halve the file (relative rounding of 5e-4 per weight).
 
     Returns:
       Paths of the weights and of the card.
+
+    Raises:
+      ValueError: another storage.
 
     >>> prior = Prior({"stem": np.ones(3, np.float32)}, unet3d.UNet3DConfig(channels=9), 0.5, "gsh4")
     >>> weights, card = save_prior("mine.safetensors", prior, {"steps": 100}, storage="float16")
     >>> weights.name, card.name, read_card(weights)["training"]
     ('mine.safetensors', 'mine.json', {'steps': 100})
     """
+    if storage not in STORAGES:
+        raise ValueError(f"storage: found {storage!r}, accepted are {', '.join(STORAGES)}")
     path = Path(path)
     flat = flax.traverse_util.flatten_dict(prior.params, sep="/")
     tensors = {name: np.asarray(leaf).astype(storage) for name, leaf in flat.items()}
@@ -116,7 +125,7 @@ def save_prior(path: str | Path, prior: Prior, card: dict[str, Any], storage: st
         "radius": prior.radius,
         "network": dataclasses.asdict(prior.network),
         "parameters": unet3d.parameter_count(prior.params),
-        "training": card,
+        "training": training,
     }
     with replacing(path) as temporary:
         safetensors.numpy.save_file(tensors, temporary)

@@ -56,17 +56,17 @@ def sample_sheet(
     Args:
       drawn: draws of a prior, channels last.
       real: patches of the data.
-      name: of the representation.
+      name: of the representation; channels of the user's own have no distance.
       title: heading.
     """
-    kind = representation.get(name)
+    kind = representation.get(name) if name in representation.names() else None
     rows = max(len(drawn), len(real))
     figure = canvas.figure(6 * _PANEL + 0.3, rows * (_PANEL + 0.25) + 0.45)
     halves = figure.subfigures(1, 2, wspace=0.04, squeeze=False)[0]
     for half, fields, heading in zip(halves, (drawn, real), ("drawn", "real patches"), strict=True):
         half.suptitle(heading, fontsize=9)
         panels = half.subplots(rows, 3, squeeze=False)
-        far = distance_to_orientations(fields, kind)
+        far = None if kind is None else distance_to_orientations(fields, kind)
         for row, line in enumerate(panels):
             if row >= len(fields):
                 for axes in line:
@@ -80,16 +80,17 @@ def sample_sheet(
                 axes.set_yticks([])
                 right, up = ("xyz"[each] for each in canvas.in_plane_axes(axis))
                 axes.set_xlabel(f"{right}, {up} up", fontsize=6, labelpad=1)
-            line[1].set_title(f"distance to orientations {far[row]:.3f}", fontsize=7)
+            if far is not None:
+                line[1].set_title(f"distance to orientations {far[row]:.3f}", fontsize=7)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
 
 
 def _colours(
-    field: Float[np.ndarray, "nx ny nz h"], real: Float[np.ndarray, "m nx ny nz h"], kind: Representation
+    field: Float[np.ndarray, "nx ny nz h"], real: Float[np.ndarray, "m nx ny nz h"], kind: Representation | None
 ) -> Float[np.ndarray, "nx ny nz 3"]:
-    if kind.invertible:
+    if kind is not None and kind.invertible:
         return np.asarray(ipf.colours(kind.decode(jnp.asarray(field))[0], "z", kind.group))
     first = real[..., :3].reshape(-1, 3)
     low, high = first.min(axis=0).reshape(1, 1, 1, 3), first.max(axis=0).reshape(1, 1, 1, 3)

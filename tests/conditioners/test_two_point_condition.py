@@ -47,6 +47,14 @@ def test_matches_to_1e_5_within_the_budget():
     assert abs(float(jnp.corrcoef(found.field.ravel(), REFERENCE.ravel())[0, 1])) < 0.5
 
 
+def test_a_budget_without_room_for_a_step_is_refused():
+    with pytest.raises(ValueError, match="budget = 6: accepted is at least 7"):
+        two_point(plane_covariances(REFERENCE), MEAN, budget=6).match(NOISE, 1e-5)
+    least = two_point(plane_covariances(REFERENCE), MEAN, budget=7, sweeps=0).match(NOISE, 1e-5)
+    assert int(least.evaluations) > 1
+    assert float(jnp.abs(least.field - NOISE).max()) > 1e-2
+
+
 def test_untouched_noise_is_far_away():
     assert largest_error(NOISE, REFERENCE) > 1e-2
 

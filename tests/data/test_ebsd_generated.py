@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from polymicros_jax.data import ebsd
+from polymicros_jax.data.ebsd import slices
 from polymicros_jax.data.ebsd.frames import from_map, to_map
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.volume import OrientationVolume
@@ -426,6 +427,31 @@ def test_folder_errors_name_the_odd_one_out(tmp_path: Path) -> None:
         ebsd.read(tmp_path, frame="none")
     with pytest.raises(DataError, match="slice_spacing: found -1"):
         ebsd.read(tmp_path, frame="none", slice_spacing=-1.0)
+    with pytest.raises(DataError, match=r"a1\.ang: slice_spacing: found 1.0, accepted for a folder"):
+        ebsd.read(tmp_path / "a1.ang", frame="none", slice_spacing=1.0)
+    with pytest.raises(DataError, match=r"a1\.ang: unit: found 'degrees', accepted for .ctf alone"):
+        ebsd.read(tmp_path / "a1.ang", frame="none", unit="degrees")
+    saved = ebsd.read(tmp_path / "a1.ang", frame="none").save(tmp_path / "a1.npz")
+    with pytest.raises(DataError, match=r"a1\.npz: frame: found 'edax'"):
+        ebsd.read(saved, frame="edax")
+
+
+def test_a_folder_of_volumes_is_no_stack_of_maps(tmp_path: Path) -> None:
+    maps = [ebsd.read(h5ebsd(tmp_path / f"{name}.h5ebsd", "TSL"), frame="none") for name in "ab"]
+    with pytest.raises(DataError, match="a: found 2 sections, accepted is a map"):
+        slices.stack(maps, ["a", "b"], spacing=1.0)
+
+
+def test_h5ebsd_of_edax_in_degrees_is_refused(tmp_path: Path) -> None:
+    path = h5ebsd(tmp_path / "a.h5ebsd", "TSL")
+    with h5py.File(path, "a") as file:
+        names: list[str] = []
+        file.visit(lambda name: names.append(name) if name.endswith("Phi1") else None)
+        for name in names:
+            file[name][...] = 57.3 * file[name][()] + 100.0
+    assert names
+    with pytest.raises(DataError, match="are these degrees"):
+        ebsd.read(path, frame="none")
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,27 @@ def test_dream3d_round_trip(tmp_path: Path, symmetry: str | tuple[str, ...]) -> 
         assert geometry["Cell Data/EulerAngles"].shape == (*volume.shape[::-1], 3)
 
 
+def test_dream3d_keeps_fields_or_says_why_not(tmp_path: Path) -> None:
+    volume = grains()
+    confidence = np.linspace(0, 1, volume.mask.size, dtype=np.float32).reshape(volume.shape)
+    fields = {"confidence": confidence, "filled": volume.fields["grain"] > 0, "grain": volume.fields["grain"] - 1}
+    bare = dataclasses.replace(volume, fields=fields, phase=np.zeros_like(volume.phase))
+    back = ebsd.read(export.write(bare, tmp_path / "a.dream3d"))
+    assert back.mask.all()  # observed, though of no phase
+    np.testing.assert_array_equal(back.fields["confidence"], confidence)
+    np.testing.assert_array_equal(back.fields["grain"], np.maximum(fields["grain"], 0))
+    with h5py.File(tmp_path / "a.dream3d") as file:
+        stored = file["DataStructure/Image Geometry/Cell Data/filled"][..., 0]
+        np.testing.assert_array_equal(stored, np.moveaxis(fields["filled"], (0, 1, 2), (2, 1, 0)))
+    for name, values, reason in (
+        ("Phases", confidence, "another use for"),
+        ("half", confidence.astype(np.float16), "half is float16, accepted are bool, integers"),
+    ):
+        with pytest.raises(DataError, match=reason):
+            export.write(dataclasses.replace(volume, fields={name: values}), tmp_path / "b.dream3d")
+        assert not (tmp_path / "b.dream3d").exists()
+
+
 @pytest.mark.parametrize("frame", ["edax", "oxford", "none"])
 def test_ang_round_trip_in_every_frame(tmp_path: Path, frame: str) -> None:
     volume = with_holes(grains(symmetry=("432", "622")))

@@ -58,6 +58,11 @@ def test_one_level_per_batch_entry():
     np.testing.assert_allclose(denoise(x, sigma), expected, rtol=1e-6)
 
 
+def test_a_smaller_skip_would_weigh_low_noise_a_seventeenth():
+    small = 1.0 / jnp.square(coefficients(jnp.array(0.1), 0.5, 0.05).out)
+    assert float(loss_weight(jnp.array(0.1), 0.5) / small) == pytest.approx(17, abs=0.5)
+
+
 def test_loss_of_a_silent_network_on_white_data_is_one():
     d, count = 0.5, 200_000
     x = d * jax.random.normal(jax.random.key(1), (count, 1))

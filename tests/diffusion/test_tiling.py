@@ -67,3 +67,11 @@ def test_differentiable():
 def test_bad_sizes_are_refused(tile, overlap, reason):
     with pytest.raises(ValueError, match=reason):
         tiled(box_filter("edge"), tile, overlap, multiple=2)
+
+
+def test_tiles_of_a_stride_have_no_room_for_an_overlap():
+    with pytest.raises(ValueError, match="tile = 8: accepted is at least 12, its overlap and 8 voxels"):
+        tiled(box_filter("edge"), 8, 4, multiple=8)
+    x = jax.random.normal(jax.random.key(0), (24, 16, 16, 1))
+    whole, parts = (f(x, 0.3) for f in (box_filter("edge"), tiled(box_filter("edge"), 16, 4, multiple=8)))
+    np.testing.assert_allclose(parts, whole, atol=2e-5)

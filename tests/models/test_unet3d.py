@@ -177,6 +177,8 @@ def test_coarse_rounds_are_added_to_a_trained_network():
     blocks = layers.space_to_depth(after - before, 2).reshape(2, 4, 4, 4, 8, 3)
     np.testing.assert_allclose(blocks - blocks[..., :1, :], 0.0, atol=1e-5)
     assert float(jnp.std(blocks)) > 1e-3
+    with pytest.raises(ValueError, match="found averaging of 4 steps: the network has coarse rounds trained with 2"):
+        unet3d.grow(jax.random.key(3), config, params, detail=0, rounds=1, averaging=4, coarse=1)
     with pytest.raises(ValueError, match="found 0 coarse rounds: the network has 1"):
         unet3d.grow(jax.random.key(3), config, params, detail=0, rounds=1, averaging=2)
 

@@ -56,6 +56,17 @@ def test_scores_shrink_with_the_gap() -> None:
         np.testing.assert_allclose(lead, np.broadcast_to(np.abs(np.arange(16) - 7.5)[:, None, None] * 2, lead.shape))
 
 
+@pytest.mark.parametrize(("depth", "gap"), [(1.0, 4.0), (4.0, 16.0), (0.25, 1.0)])
+def test_a_gap_is_as_wide_as_its_voxels_are_deep(depth: float, gap: float) -> None:
+    """Four sections apart: in units of the voxels of a section the gap is four times their depth."""
+    q = CRYSTALS[(np.indices((16, 4, 9))[0] >= 8).astype(int)]
+    known = np.broadcast_to(np.arange(9) % 4 == 0, q.shape[:3])
+    found = candidates(q, known, count=2, spacing=(0.5, 0.5, 0.5 * depth))
+    assert (found.gap, found.voxels) == (gap, 4.0)
+    cubic = candidates(q, known, count=2)
+    np.testing.assert_allclose(found.score * gap, cubic.score * 4.0, atol=1e-5)
+
+
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 2.0, 3.0)])
 def test_around_gaps_the_score_is_the_distance_to_the_grain(spacing: tuple[float, float, float]) -> None:
     shape = (9, 8, 7)

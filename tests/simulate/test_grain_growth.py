@@ -129,6 +129,13 @@ def test_grains_grow_by_their_sides(growth: list[tuple[np.ndarray, float]]) -> N
     assert math.sqrt(covariance[0, 0]) < 0.03
 
 
+def test_all_steps_of_a_growth_are_one_program() -> None:
+    before = grain_growth.step._cache_size()
+    _, history = grain_growth.grow(0, (40, 44), 20)
+    assert len(history.time) > 5
+    assert grain_growth.step._cache_size() == before + 1
+
+
 def test_the_mean_squared_radius_grows_linearly(growth: list[tuple[np.ndarray, float]]) -> None:
     times = np.cumsum([0.0] + [width**2 / 2 for _, width in growth])[:-1]
     late = np.array([len(np.unique(labels)) < 500 for labels, _ in growth])

@@ -241,6 +241,8 @@ def test_bad_input_is_named():
         two_point.slice_planes({"x": np.where(np.arange(48).reshape(4, 4, 3) == 5, np.inf, m[0]).astype(np.float32)})
     with pytest.raises(ValueError, match="keeps no voxel"):
         two_point.correlations(m, True, np.zeros((4, 4, 4), bool))
+    with pytest.raises(ValueError, match="mask: found uint8, accepted is bool"):
+        two_point._checked(holed, np.ones((4, 4, 4), np.uint8))
     with pytest.raises(ValueError, match="does not match"):
         two_point._checked(m, np.ones((4, 4, 3), bool))
     with pytest.raises(ValueError, match=r"masks: found \['y'\]"):

@@ -178,6 +178,12 @@ def test_weights_that_cannot_be_written_leave_nothing(prior, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_weights_are_stored_as_floats(prior, tmp_path):
+    with pytest.raises(ValueError, match="storage: found 'int8', accepted are float32, float16"):
+        save_prior(tmp_path / "a.safetensors", prior, {}, storage="int8")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_prior_is_a_pytree_of_its_parameters(prior):
     leaves, tree = jax.tree.flatten(prior)
     assert len(leaves) == len(flax.traverse_util.flatten_dict(prior.params))

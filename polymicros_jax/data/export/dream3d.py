@@ -16,12 +16,6 @@ from polymicros_jax.orientation import quaternion
 _LABELS = {ours: theirs for theirs, ours in FIELDS.items()}
 
 
-def _features(grain: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Grain numbers as feature ids, which begin at 1."""
-    lowest = int(grain[mask].min(initial=1))
-    return np.where(mask, grain + max(1 - lowest, 0), 0).astype(np.int32)
-
-
 class _Numbered:
     """Adds objects to a file, each with the attributes every DREAM3D-NX object carries and an id of its own."""
 
@@ -60,8 +54,7 @@ def write_dream3d(volume: OrientationVolume, path: str | Path) -> Path:
     """Writes Euler angles (radians), phases, mask and fields as a `.dream3d` file of version 8.0.
 
     Fields are written under their own names but for those that DREAM.3D has a name for (`data.ebsd.dream3d.FIELDS`);
-    booleans as 0 and 1. A feature 0 is none there: where the numbers of `grain` begin below 1 they are raised to begin
-    at 1, and unobserved voxels get 0.
+    booleans as 0 and 1, grain numbers below 0, which stand for no grain, as 0.
 
     Raises:
         DataError: the name does not end in `.dream3d`, or a field that the format has no type or another use for.
@@ -103,7 +96,7 @@ def write_dream3d(volume: OrientationVolume, path: str | Path) -> Path:
             label = _LABELS.get(name, name)
             if label in cells:
                 raise DataError(f"{target}: fields: found {name!r}, a name that the format has another use for")
-            stored = _features(values, volume.mask) if name == "grain" else values
+            stored = np.maximum(values, 0).astype(np.int32) if name == "grain" else values
             stored = stored.astype(np.uint8) if stored.dtype == bool else stored
             if stored.dtype.kind not in "iuf" or stored.dtype.itemsize > 8 or stored.dtype == np.float16:
                 raise DataError(
