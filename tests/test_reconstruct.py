@@ -1,7 +1,5 @@
 """Zero-shot reconstruction with priors small enough to know by heart."""
 
-import dataclasses
-
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -12,7 +10,6 @@ from polymicros_jax.conditioners.slice_targets import slice_targets
 from polymicros_jax.conditioners.two_point import TwoPoint, plane_covariances
 from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.models import unet3d
-from polymicros_jax.orientation import quaternion, representation
 from polymicros_jax.orientation.interpolation import linear
 from polymicros_jax.reconstruct import expand, filling, growing, super_resolve
 from polymicros_jax.reconstruct.drawing import first_level
@@ -236,20 +233,6 @@ def test_statistics_matched_down_to_a_level_are_nearly_kept():
     # Never matched: another volume of the same prior. The lower the level, the less the prior alone can change.
     assert errors[0.1] < errors[1.0] < errors[100.0]
     assert errors[0.1] < 0.5 * errors[100.0]
-
-
-# The Gaussian prior on the channels of cubic crystals: its own draws are no crystals at all.
-CUBIC = smooth_prior(8).replace(network=dataclasses.replace(NETWORK, channels=9), representation="gsh4")
-
-
-def test_expanded_volumes_consist_of_crystals_where_channels_stand_for_them():
-    kind = representation.get("gsh4")
-    crystals = kind.encode(quaternion.from_euler(np.random.default_rng(4).uniform(0, 1.5, (3, 8, 8, 3))))
-    slices = dict(zip("xyz", np.asarray(crystals), strict=True))
-    volume = expand(KEY, CUBIC, slices, (8, 8, 8), steps=4, budget=7)[0]
-    # The last estimate is replaced by the nearest orientations; nothing moves it any more.
-    assert float(jnp.max(kind.decode(volume)[1])) < 1e-3
-    assert float(jnp.min(jnp.std(volume, axis=(0, 1, 2)))) > 0.1
 
 
 @pytest.mark.parametrize("until", [None, 1.0])

@@ -188,7 +188,8 @@ def test_a_network_for_other_channels_keeps_what_does_not_meet_them():
     params = randomised(config)
     exchanged, new = unet3d.exchange_channels(jax.random.key(5), config, params, 2)
     assert exchanged == dataclasses.replace(config, channels=2)
-    assert unet3d.apply(exchanged, new, FIELD[..., :2], LEVEL).shape == (2, 8, 8, 8, 2)
+    output = jax.eval_shape(lambda params: unet3d.apply(exchanged, params, FIELD[..., :2], LEVEL), new)
+    assert output.shape == (2, 8, 8, 8, 2)
     fresh = unet3d.init(jax.random.key(5), exchanged)
     meets = {"stem", "head", "correction", "boundary", "orbit"}  # first and last layers, of the rounds too
     for (path, leaf), old, begun in zip(

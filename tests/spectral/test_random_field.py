@@ -99,7 +99,7 @@ def measured_covariances(name, shape, stride):
         pytest.param("paper", (12, 10, 8), 2000, marks=pytest.mark.slow),
         pytest.param("gsh4", (6, 5, 4), 1000, marks=pytest.mark.slow),
         ("paper", (6, 5, 4), 400),
-        ("gsh4", (4, 3, 3), 200),
+        pytest.param("gsh4", (4, 3, 3), 200, marks=pytest.mark.slow),
     ],
 )
 def test_mosm_ensemble_has_the_kernel_for_all_pairs_and_lags(bounds, shape, count):
