@@ -43,8 +43,8 @@ Last result: compact network, defaults, two cores with little other load (calls 
 The outputs of the two differ by at most 8.1e-05 standard deviations. Where the denoiser's time goes, one core, 64^3,
 parts timed alone: of 2.3 s the network on the half grid takes 1.3 s, its two rounds 0.2 s, the two rounds on the full
 grid 0.8 s; of these the residual blocks of 16 channels 0.5 s, averaging 0.24 s, products of channels 0.09 s each. The
-road to 1.0 is the full grid: its convolutions of 16 channels make 29 GFLOP/s where the rest of the network makes 76, and
-averaging is bound by memory, eight passes over nine channels.
+road to 1.0 is the full grid: its convolutions of 16 channels make 29 GFLOP/s where the rest of the network makes 76,
+and averaging is bound by memory, eight passes over nine channels.
 """
 
 import argparse
@@ -66,7 +66,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from polymicros_jax import local_global
 from polymicros_jax.models import convolution, layers, unet3d
-from polymicros_jax.models.averaging import LITTLE
+from polymicros_jax.models.averaging import INITIAL_LOGIT
 from polymicros_jax.models.unet3d import UNet3DConfig
 from polymicros_jax.spectral.mosm_design import sample_params
 from polymicros_jax.training.mesh import build_mesh
@@ -212,7 +212,7 @@ class TorchUNet(torch.nn.Module):
             x = block(q.block, dense(q.stem.linear, torch.cat([noisy, output], dim=-1))).float()
             output = output + dense(q.correction.linear, x)
             features = dense(q.boundary.linear, torch.cat([x, output], dim=-1))
-            share = torch.sigmoid(dense(q.share.linear, x) - LITTLE)
+            share = torch.sigmoid(dense(q.share.linear, x) + INITIAL_LOGIT)
             gain = dense(q.gain, embedding).exp()[:, None, None, None, :]
             mean = averaged(share * gain * noisy + (1.0 - share) * output, features, steps, periodic)
             pairs = mean[..., first] * (mean / (1.0 + (mean**2).sum(-1, keepdim=True)).sqrt())[..., second]

@@ -33,7 +33,17 @@ MODULES: dict[str, tuple[str, ...]] = {
     "orientation.rogsh": ("from_euler",),
     "orientation.embedding": ("encode", "decode"),
     "orientation.harmonics": ("symmetrised",),
-    "spectral.two_point": ("correlations", "covariances", "orthogonal_planes"),
+    "orientation.texture": ("odf_coefficients", "odf", "texture_index", "pole_figure", "disorientation_distribution"),
+    "spectral.two_point": (
+        "correlations",
+        "covariances",
+        "orthogonal_planes",
+        "slice_planes",
+        "map_pairs",
+        "pair_counts",
+    ),
+    "spectral.averages": ("radial_average", "directional_average", "coherence_length"),
+    "spectral.descriptors": ("chord_length_counts", "lineal_path", "three_point"),
     "spectral.mosm": ("MosmParams", "covariance", "sample_params", "fit"),
     "spectral.random_field": ("sample_mosm", "sample_spectral", "sample_reference_row"),
     "diffusion.schedule": ("karras",),
@@ -41,6 +51,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "diffusion.sampler": ("sample",),
     "models.unet3d": ("UNet3DConfig", "init", "apply"),
     "data.volume": ("OrientationVolume", "crop", "resample", "rotate_frame", "save", "load"),
+    "data.repair": ("fill", "reject", "to_cubic"),
+    "viz.pole_figures": ("pole_figures",),
     "data.export": ("write_paraview", "write_damask", "write_dream3d", "write_ang", "write_vti"),
 }
 """The names that are kept, by module; those of the package root are not repeated."""

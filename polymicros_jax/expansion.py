@@ -88,7 +88,7 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         rows[name] = {
             **_plane_errors(field, targets.planes),
             **_structure(volume, periodic=True),
-            "far_share": float(np.mean(np.asarray(distance) > FAR * kind.sigma_data * kind.channels**0.5)),
+            "far_share": float(np.mean(np.asarray(distance) > FAR * kind.norm)),
         }
         if truth is not None:
             rows[name]["unmatched_rms"] = unmatched_error(field, truth)

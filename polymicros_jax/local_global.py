@@ -82,7 +82,7 @@ def draw_free(key: Key, prior: Prior, shape: tuple[int, int, int], *, steps: int
       steps: N of the noise schedule.
     """
     denoise = prior.denoiser("periodic")
-    if prior.orientations is not None and prior.orientations.invertible:
+    if prior.kind is not None and prior.kind.invertible:
         denoise = CrystalGuide(prior.representation)(denoise)
     return sample(key, denoise, jnp.zeros((*shape, prior.network.channels)), karras(steps), churn=None)
 

@@ -24,7 +24,6 @@ from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.generation import BOUNDS
 from polymicros_jax.local_global import draw
 from polymicros_jax.orientation import ipf
-from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.spectral import two_point
 from polymicros_jax.spectral.mosm import MosmParams, covariance, sample_params
@@ -194,14 +193,9 @@ def _adherence(objects: experiment.Realism, case: _Case, field: np.ndarray) -> d
     }
 
 
-def _norm(kind: Representation) -> float:
-    """Root mean square length of the channels of a crystal."""
-    return kind.sigma_data * kind.channels**0.5
-
-
 def _measured(q: np.ndarray, field: np.ndarray, objects: experiment.Realism, periodic: bool = False) -> Distributions:
     kind = objects.kind
-    return structure.distributions(q, field, _norm(kind), group=kind.group, periodic=periodic)
+    return structure.distributions(q, field, kind.norm, group=kind.group, periodic=periodic)
 
 
 def _assessed(
@@ -211,7 +205,7 @@ def _assessed(
     decoded = [objects.kind.decode(field) for field in fields]
     parts = [_measured(np.asarray(q), field, objects, True) for (q, _), field in zip(decoded, fields, strict=True)]
     together = {name: np.concatenate([part[name] for part in parts]) for name in LABELS}
-    distance = float(np.mean([np.asarray(each).mean() for _, each in decoded])) / _norm(objects.kind)
+    distance = float(np.mean([np.asarray(each).mean() for _, each in decoded])) / objects.kind.norm
     return together, {**structure.compare(together, source), "distance": distance}
 
 

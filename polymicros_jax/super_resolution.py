@@ -205,7 +205,7 @@ def _write_report(
     page = report.write(
         workdir / "report.html",
         title=f"Filled: {objects.title}",
-        summary=_summary(rows, known, _seen_before(objects)),
+        summary=" ".join([_summary(rows, known), *_remarks(objects)]),
         sections=sections,
         headline=headline,
         provenance={**reference.provenance, **json.loads((workdir / "environment.json").read_text())},
@@ -214,21 +214,29 @@ def _write_report(
     return [page, picture]
 
 
-def _seen_before(objects: experiment.Reconstruction) -> bool:
-    """Whether the models of the candidate grains may have been fitted on voxels that are scored here."""
+def _remarks(objects: experiment.Reconstruction) -> list[str]:
+    """What to know of the models of the candidate grains that were fitted before."""
     kept = objects.calibration
-    return kept is not None and any(samples.may_overlap(source, objects.title) for source in kept.sources)
+    if kept is None:
+        return []
+    remarks = []
+    if objects.scored and any(samples.may_overlap(source, objects.title) for source in kept.sources):
+        remarks.append(f"{FUSED} and {SHAPES} were fitted on this material: their figures are optimistic.")
+    other = [key for key in ("method", "start", "theta") if objects.settings[key] != kept.settings.get(key)]
+    if other:
+        fitted = ", ".join(f"{key} {kept.settings.get(key)}" for key in other)
+        remarks.append(f"{FUSED} was fitted to draws of {fitted}: its probabilities are less certain here.")
+    return remarks
 
 
-def _summary(rows: dict[str, dict], known: np.ndarray, seen: bool) -> str:
+def _summary(rows: dict[str, dict], known: np.ndarray) -> str:
     share = f"{100 * (~known).mean():.0f} % of {known.size:,} voxels were missing and were filled."
     if not rows:
         return share + " There is no reference to score against."
     mean = {name: row["mean_disorientation_deg"] for name, row in rows.items()}
     best = min(mean, key=lambda name: mean[name])
     chosen = FUSED if FUSED in mean else PRIOR
-    warning = f" {FUSED} and {SHAPES} were fitted on this material: their figures are optimistic." if seen else ""
     return (
         f"{share} The reconstruction ({chosen}) is off by {mean[chosen]:.2f} degrees on average, copying the nearest "
-        f"known voxel by {mean['nearest slice']:.2f}. The best of the methods shown is: {best}.{warning}"
+        f"known voxel by {mean['nearest slice']:.2f}. The best of the methods shown is: {best}."
     )

@@ -172,6 +172,10 @@ def test_a_calibration_kept_beside_the_prior_is_used(done: tuple[Path, Results],
     objects = experiment.reconstruction(config)
     results = tasks.run(config, tmp_path / "run")
     assert FUSED in results.summary
+    page = (tmp_path / "run" / "report.html").read_text()
+    # Fitted on this very volume, and to draws of other values of theta.
+    assert "were fitted on this material" in page
+    assert "was fitted to draws of theta 0.5" in page
     written = volume.load(tmp_path / "run" / "reconstruction.npz")
     confidence, interval = written.fields["confidence"], written.fields["interval_deg"]
     assert (confidence[objects.known] == 1).all()

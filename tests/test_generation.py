@@ -369,7 +369,7 @@ def test_feasibility_tells_crystals_from_gaussian_fields() -> None:
 def test_a_draw_keeps_to_the_ball_that_holds_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that amplifies runs away where the prior has no radius, and cannot where it has one."""
 
-    def amplifies(config: Any, params: Any, x: jax.Array, noise_level: jax.Array, *, padding: str) -> jax.Array:
+    def amplifies(config: Any, params: Any, x: jax.Array, c_noise: jax.Array, *, padding: str) -> jax.Array:
         return x * (1.0 + 5.0 * jnp.linalg.norm(x, axis=-1, keepdims=True))
 
     monkeypatch.setattr(unet3d, "apply", amplifies)

@@ -31,8 +31,8 @@ FIELD = np.full((6, 6, 6, 2), (0.5, -0.5), np.float32)
 def linear_network(monkeypatch):
     """A network of eight numbers, ``F(x, c) = x w + c b + a``, in the UNet's place: it compiles at once."""
 
-    def apply(config, params, x, noise_level, *, padding="replicate"):
-        level = jnp.asarray(noise_level).reshape(-1, 1, 1, 1, 1)
+    def apply(config, params, x, c_noise, *, padding="replicate"):
+        level = jnp.asarray(c_noise).reshape(-1, 1, 1, 1, 1)
         slope, shift = (params[name].reshape(1, 1, 1, 1, 2) for name in ("slope", "shift"))
         return jnp.einsum("bxyzh,hg->bxyzg", x, params["mix"]) + level * slope + shift
 

@@ -18,13 +18,13 @@ class CrystalGuide:
     lies inside that manifold where several orientations are possible, and on it where one is left: in a grain that is
     so well above the noise level at which a single voxel could be told. There the guide changes nothing of an exact
     denoiser, while it takes from a trained one what puts a voxel off the manifold, shrinkage above all. The share of
-    the replacement rises linearly in the logarithm of the noise level, from 0 at ``none`` to 1 at ``whole``; below,
-    estimates are crystals, and so is a draw that nothing moves after its last step.
+    the replacement rises linearly in the logarithm of the noise level, from 0 at ``sigma_off`` to 1 at ``sigma_full``;
+    below, estimates are crystals, and so is a draw that nothing moves after its last step.
 
     Attributes:
       representation: name of the channels' meaning, "gsh4" or "hex27".
-      whole: noise level, in units of the channels, at and below which the estimate is replaced.
-      none: noise level at and above which it is left alone.
+      sigma_full: noise level, in units of the channels, at and below which the estimate is replaced.
+      sigma_off: noise level at and above which it is left alone.
       origin: ``(h,)`` or 0, what is added to the field before orientations are read: the mean that a prior trained on
         centred fields knows nothing of.
 
@@ -39,19 +39,21 @@ class CrystalGuide:
     """
 
     representation: str = flax.struct.field(pytree_node=False)
-    whole: jax.Array | float = 0.5
-    none: jax.Array | float = 2.0
+    sigma_full: jax.Array | float = 0.5
+    sigma_off: jax.Array | float = 2.0
     origin: ArrayLike | float = 0.0
 
     def __call__(self, denoise: Denoiser) -> Denoiser:
         """The guided denoiser; takes fields with channels last."""
         kind = representation.get(self.representation)
         if not kind.invertible:
-            raise ValueError(f"representation: orientations cannot be read from {self.representation}")
+            raise ValueError(
+                f"representation: orientations cannot be read from {self.representation}, accepted are gsh4, hex27"
+            )
 
         def guided(x: Float[ArrayLike, "*shape h"], sigma: Float[ArrayLike, ""] | float) -> Float[Array, "*shape h"]:
             estimate = denoise(x, sigma)
-            share = jnp.clip(jnp.log(self.none / sigma) / jnp.log(self.none / self.whole), 0.0, 1.0)
+            share = jnp.clip(jnp.log(self.sigma_off / sigma) / jnp.log(self.sigma_off / self.sigma_full), 0.0, 1.0)
             origin = jnp.broadcast_to(jnp.asarray(self.origin, estimate.dtype), estimate.shape[-1:])
             origin = origin.reshape((1,) * (estimate.ndim - 1) + (-1,))
 

@@ -54,7 +54,7 @@ def check(
     """
     kind = representation.get(name)
     quaternions, distance = kind.decode(field)
-    relative = np.asarray(distance) / (kind.sigma_data * kind.channels**0.5)
+    relative = np.asarray(distance) / kind.norm
     mean = float(relative.mean(dtype=np.float64))
     measured: dict[str, float | int] = {"distance_mean": mean, "distance_p95": float(np.quantile(relative, 0.95))}
     if mean > limits.distance:

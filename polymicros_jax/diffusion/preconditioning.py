@@ -24,7 +24,7 @@ class Denoiser(Protocol):
 class Network(Protocol):
     """A raw network F(x, c_noise)."""
 
-    def __call__(self, x: Float[Array, "*shape"], noise_level: Float[Array, "..."]) -> Float[Array, "*shape"]:
+    def __call__(self, x: Float[Array, "*shape"], c_noise: Float[Array, "..."]) -> Float[Array, "*shape"]:
         """Output of the shape of ``x``."""
         ...
 
@@ -36,6 +36,15 @@ class Coefficients(NamedTuple):
     out: Float[Array, "..."]
     into: Float[Array, "..."]
     noise: Float[Array, "..."]
+
+
+def c_noise(sigma: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
+    """What a network is told of the noise level (EDM).
+
+    >>> float(c_noise(jnp.array(1.0)))
+    0.0
+    """
+    return jnp.log(jnp.asarray(sigma)) / 4.0
 
 
 def coefficients(sigma: Float[ArrayLike, "..."], sigma_data: Scale, sigma_skip: float | None = None) -> Coefficients:
@@ -56,7 +65,7 @@ def coefficients(sigma: Float[ArrayLike, "..."], sigma_data: Scale, sigma_skip: 
         skip=skip,
         out=jnp.sqrt(jnp.square((1.0 - skip) * sigma_data) + jnp.square(skip * sigma)),
         into=1.0 / jnp.sqrt(jnp.square(sigma) + sigma_data**2),
-        noise=jnp.log(sigma) / 4.0,
+        noise=c_noise(sigma),
     )
 
 
@@ -98,7 +107,7 @@ def denoiser(network: Network, sigma_data: Scale, sigma_skip: float | None = Non
         x = jnp.asarray(x)
         level = jnp.asarray(sigma, x.dtype)
         c = coefficients(level.reshape(level.shape + (1,) * (x.ndim - level.ndim)), sigma_data, sigma_skip)
-        return c.skip * x + c.out * network(c.into * x, jnp.log(level) / 4.0)
+        return c.skip * x + c.out * network(c.into * x, c_noise(level))
 
     return denoise
 

@@ -13,7 +13,14 @@ from polymicros_jax.types import ArrayLike, Key
 
 
 class Churn(NamedTuple):
-    """Fresh noise added before each step. The defaults are the reference values of EDM."""
+    """Fresh noise added before each step (Karras et al. 2022, Alg. 2). The defaults are the reference values of EDM.
+
+    Attributes:
+      amount: S_churn; over N steps the level rises by ``amount / N`` of itself each, but by no more than sqrt(2) - 1.
+      sigma_min: S_tmin, level below which no noise is added.
+      sigma_max: S_tmax, level above which none is.
+      noise: S_noise, standard deviation of the added noise in units of what the rise asks for.
+    """
 
     amount: float = 40.0
     sigma_min: float = 0.05

@@ -191,7 +191,11 @@ def _initial(section: ConfigDict, kind: Representation, source: FieldSource, see
 
 
 def continued(initial: Prior, section: ConfigDict, seed: int) -> Prior:
-    """The prior to go on from, with the rounds that the config asks for and it may lack."""
+    """The prior to go on from, with the rounds that the config asks for and it may lack.
+
+    Its scales and the rest of its architecture are its own: `train.sigma_skip` and the other keys of `train.network`
+    are those of a network from scratch.
+    """
     # The architecture is the prior's; how it is computed is this run's.
     how = {"compute_dtype": section.network.compute_dtype, "remat": section.network.remat}
     initial = dataclasses.replace(initial, network=dataclasses.replace(initial.network, **how))

@@ -19,8 +19,8 @@ RATE = 1.0 / 7.0
 """Share of a difference that one step moves at full conductance. At 1/6 the checkerboard of six neighbours would
 flip for ever; at 1/7 it falls to 5/7 a step, and no wave grows."""
 
-LITTLE = 5.0
-"""Logit of the share of the noisy field that a fresh round does without: it begins at 1 in 150."""
+INITIAL_LOGIT = -5.0
+"""Of the share of the noisy field in a fresh round: 1 in 150."""
 
 FEATURES = 12
 """Features by which neighbouring voxels are told apart. Orientations have nine channels; a few more do no harm."""
@@ -138,7 +138,7 @@ class Refinement(nnx.Module):
         x = self.block(self.stem(jnp.concatenate([noisy, estimate], axis=-1)), embedding, padding).astype(jnp.float32)
         estimate = estimate + self.correction(x)
         features = self.boundary(jnp.concatenate([x, estimate], axis=-1))
-        share = jax.nn.sigmoid(self.share(x) - LITTLE)
+        share = jax.nn.sigmoid(self.share(x) + INITIAL_LOGIT)
         gain = jnp.exp(self.gain(embedding))[:, None, None, None, :]
         mean = average_within(share * gain * noisy + (1.0 - share) * estimate, features, self.steps, padding)
         turned = self.orbit(jnp.concatenate([mean, products(mean)], axis=-1))

@@ -170,12 +170,12 @@ class NoiseEmbedding(nnx.Module):
         self.hidden = nnx.Linear(width, 4 * width, kernel_init=kernel_spread, rngs=rngs)
         self.out = nnx.Linear(4 * width, 4 * width, kernel_init=kernel_spread, rngs=rngs)
 
-    def __call__(self, noise_level: Float[Array, " b"]) -> Float[Array, "b e"]:
+    def __call__(self, c_noise: Float[Array, " b"]) -> Float[Array, "b e"]:
         """Embedding of ``c_noise = ln(sigma) / 4``; float32 always."""
         half = self.width // 2
         # c_noise spans about (-1.6, 1.1): angular frequencies from 1 to 1000 resolve it as DDPM's resolve 0..1000.
         frequencies = jnp.exp(jnp.linspace(0.0, math.log(1000.0), half))
-        angles = noise_level[:, None] * frequencies[None, :]
+        angles = c_noise[:, None] * frequencies[None, :]
         return self.out(nnx.gelu(self.hidden(jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1))))
 
 

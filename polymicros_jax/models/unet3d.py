@@ -165,7 +165,7 @@ class UNet3D(nnx.Module):
             )
 
     def __call__(
-        self, x: Float[Array, "b nx ny nz h"], noise_level: Float[Array, " b"], padding: Padding
+        self, x: Float[Array, "b nx ny nz h"], c_noise: Float[Array, " b"], padding: Padding
     ) -> Float[Array, "b nx ny nz h"]:
         """Output of the shape of the input."""
         config = self.config
@@ -176,7 +176,7 @@ class UNet3D(nnx.Module):
                 return block(*arrays, *extra)
             return nnx.remat(lambda inner, *args: inner(*args, *extra))(block, *arrays)
 
-        embedding = self.embedding(noise_level)
+        embedding = self.embedding(c_noise)
         noisy = x
         x = self.stem(space_to_depth(x, config.patch))
         stem, skips = x, []
@@ -294,7 +294,7 @@ def apply(
     config: UNet3DConfig,
     params: Params,
     x: Float[ArrayLike, "*b nx ny nz h"],
-    noise_level: Float[ArrayLike, "..."] | float,
+    c_noise: Float[ArrayLike, "..."] | float,
     *,
     padding: Padding = "replicate",
 ) -> Float[Array, "*b nx ny nz h"]:
@@ -304,7 +304,8 @@ def apply(
       config: architecture the parameters belong to.
       params: nested dict from `init`.
       x: field, with or without a batch axis.
-      noise_level: ``c_noise``, a scalar or one value per batch entry.
+      c_noise: ``ln(sigma) / 4`` of the noise level, see `diffusion.preconditioning.c_noise`; a scalar or one value per
+        batch entry.
       padding: "replicate" as in training, or "periodic" for fields on a torus.
 
     Returns:
@@ -327,7 +328,7 @@ def apply(
     if padding not in ("replicate", "periodic"):
         raise ValueError(f'padding = {padding!r}: accepted are "replicate" and "periodic"')
     batch = x if x.ndim == 5 else x[None]
-    level = jnp.broadcast_to(jnp.asarray(noise_level, jnp.float32).reshape(-1), (batch.shape[0],))
+    level = jnp.broadcast_to(jnp.asarray(c_noise, jnp.float32).reshape(-1), (batch.shape[0],))
     graph, state = _skeleton(config)
     nnx.replace_by_pure_dict(state, params)
     y = nnx.merge(graph, state)(batch, level, padding)

@@ -41,6 +41,11 @@ class Representation:
     sample_rotation: Callable[..., jax.Array] | None
     invertible: bool = True
 
+    @property
+    def norm(self) -> float:
+        """Root mean square length of the channels of a crystal under uniform texture."""
+        return self.sigma_data * self.channels**0.5
+
 
 def _embedding(name: str, group: str) -> Representation:
     return Representation(

@@ -32,7 +32,10 @@ def tiled_denoiser(prior: Prior, padding: Padding, tile: int | None, overlap: in
 def finite_draws(
     draw: Callable[[Key], Array], key: Key, given: Key, draws: int, progress: Callable[[int], None] | None
 ) -> Array:
-    """One draw after the other, each found to be finite: a silent NaN would reach every figure."""
+    """One draw after the other, each found to be finite: a silent NaN would reach every figure.
+
+    ``given`` is the caller's key, for the message.
+    """
     fields = []
     for number in range(draws):
         fields.append(draw(jax.random.fold_in(key, number)))

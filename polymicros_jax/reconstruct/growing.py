@@ -86,7 +86,7 @@ def expand(
         raise ValueError(f"until = {until}: a noise level of at least 0, or None to match the state to the end")
     target_key, draw_key = jax.random.split(key)
     if targets is None:
-        targets = slice_targets(target_key, slices, shape, kind=prior.orientations, periodic=periodic_slices)
+        targets = slice_targets(target_key, slices, shape, kind=prior.kind, periodic=periodic_slices)
     skip = min(first_level(steps, start), steps - 1)
     condition = two_point(targets.planes, targets.mean, budget=budget, sweeps=4 if until is None else 1)
     draw = functools.partial(
@@ -126,7 +126,7 @@ def _grow(
     if until is None:
         return sample(draw_key, denoise, init, sigmas, skip=skip, condition=condition, churn=EDM_CHURN)
     guides: list[Guide] = [TwoPointGuide(condition, until)]
-    if prior.orientations is not None and prior.orientations.invertible:
+    if prior.kind is not None and prior.kind.invertible:
         guides.insert(0, CrystalGuide(prior.representation))
     return sample(draw_key, guided(denoise, guides), init, sigmas, skip=skip, churn=None)
 

@@ -42,15 +42,6 @@ def lag_coordinates(n: int) -> np.ndarray:
     return integer_lags(n) * (2 * math.pi / n)
 
 
-def wavenumbers(n: int) -> np.ndarray:
-    """Integer (angular) wavenumbers of the full spectrum of one axis, in FFT order: the same integers as its lags.
-
-    >>> wavenumbers(6).tolist()
-    [0, 1, 2, -3, -2, -1]
-    """
-    return integer_lags(n)
-
-
 def band_wavenumbers(band: int) -> np.ndarray:
     """Integer wavenumbers ``-band .. band`` in rising order, for sums that are not tied to a grid.
 

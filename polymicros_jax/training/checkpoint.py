@@ -118,7 +118,7 @@ class Checkpoints:
 
 
 def _plain(state: TrainState) -> dict:
-    """The leaves under their paths: a nested dict survives a change of the optimiser library, a class does not."""
+    """The leaves under their numbers and paths: a flat dict outlives a change of the classes that hold them."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return {f"{number:05d}{jax.tree_util.keystr(path)}": leaf for number, (path, leaf) in enumerate(leaves)}
 

@@ -55,7 +55,7 @@ class Prior:
     radius: float | None = flax.struct.field(pytree_node=False, default=None)
 
     @property
-    def orientations(self) -> Representation | None:
+    def kind(self) -> Representation | None:
         """How its channels stand for orientations; None for channels of the user's own."""
         return representation.get(self.representation) if self.representation in representation.names() else None
 
@@ -81,8 +81,8 @@ def build_denoiser(
     Every draw must go through here: a denoiser without the prior's ``radius`` can run away.
     """
 
-    def raw(x: jax.Array, noise_level: jax.Array) -> jax.Array:
-        return unet3d.apply(network, params, x, noise_level, padding=padding)
+    def raw(x: jax.Array, c_noise: jax.Array) -> jax.Array:
+        return unet3d.apply(network, params, x, c_noise, padding=padding)
 
     denoise = denoiser(raw, sigma_data, sigma_skip)
     return denoise if radius is None else within(denoise, radius)

@@ -38,8 +38,7 @@ def distance_to_orientations(fields: Float[np.ndarray, "n nx ny nz h"], kind: Re
     0 for a polycrystal; 0.67 for a Gaussian field of the same variance in GSH-4.
     """
     _, distance = kind.decode(jnp.asarray(fields))
-    norm = kind.sigma_data * np.sqrt(kind.channels)
-    return [float(each) for each in np.mean(np.asarray(distance), axis=(1, 2, 3)) / norm]
+    return [float(each) for each in np.mean(np.asarray(distance), axis=(1, 2, 3)) / kind.norm]
 
 
 def sample_sheet(

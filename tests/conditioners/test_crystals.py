@@ -41,7 +41,7 @@ def test_the_share_is_linear_in_the_logarithm():
     plain = denoise(x, 0.4)
     crystal = KIND.encode(KIND.decode(plain)[0])
     assert float(jnp.abs(crystal - plain).max()) > 0.1
-    guide = CrystalGuide("gsh4", whole=0.1, none=1.6)
+    guide = CrystalGuide("gsh4", sigma_full=0.1, sigma_off=1.6)
     for sigma, share in ((0.05, 1.0), (0.1, 1.0), (0.2, 0.75), (0.4, 0.5), (1.6, 0.0), (9.0, 0.0)):
         guided = guide(lambda x, sigma: plain)(x, sigma)
         np.testing.assert_allclose(guided, plain + share * (crystal - plain), atol=1e-5)

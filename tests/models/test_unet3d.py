@@ -137,7 +137,7 @@ def test_rounds_on_the_full_grid_are_added_to_a_trained_network():
     # What is averaged is at first the output of the trained network and a little of the noisy field: averaging keeps
     # their sum.
     before, after = evaluate(FOLDED, FINE, FIELD, LEVEL), evaluate(config, params, FIELD, LEVEL)
-    share = jax.nn.sigmoid(-averaging.LITTLE)
+    share = jax.nn.sigmoid(averaging.INITIAL_LOGIT)
     assert 0.005 < share < 0.01
     expected = jnp.sum(share * FIELD + (1.0 - share) * before, (1, 2, 3))
     np.testing.assert_allclose(jnp.sum(after, (1, 2, 3)), expected, rtol=1e-4, atol=1e-3)
@@ -170,7 +170,7 @@ def test_coarse_rounds_are_added_to_a_trained_network():
     assert unet3d.parameter_count(params) - unet3d.parameter_count(FINE) == added
     # Averaging on the half grid keeps the sum of the means over blocks.
     before, after = evaluate(FOLDED, FINE, FIELD, LEVEL), evaluate(config, params, FIELD, LEVEL)
-    share = jax.nn.sigmoid(-averaging.LITTLE)
+    share = jax.nn.sigmoid(averaging.INITIAL_LOGIT)
     expected = jnp.sum(share * FIELD + (1.0 - share) * before, (1, 2, 3))
     np.testing.assert_allclose(jnp.sum(after, (1, 2, 3)), expected, rtol=1e-4, atol=1e-3)
     # What it changes is the same for all voxels of a block.

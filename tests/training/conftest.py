@@ -15,8 +15,8 @@ SIGMA_DATA = 0.5
 def linear_network(monkeypatch):
     """Makes ``F(x, c) = x w + c b``, and returns a prior of it."""
 
-    def apply(config, params, x, noise_level, *, padding="replicate"):
-        level = jnp.asarray(noise_level).reshape(-1, 1, 1, 1, 1)
+    def apply(config, params, x, c_noise, *, padding="replicate"):
+        level = jnp.asarray(c_noise).reshape(-1, 1, 1, 1, 1)
         shift = level * params["shift"]["bias"].reshape(1, 1, 1, 1, 2)
         return jnp.einsum("bxyzh,hg->bxyzg", x, params["mix"]["kernel"]) + shift
 

@@ -43,8 +43,8 @@ def collectives(program: Any) -> dict[str, list[int]]:
 def steps() -> dict[str, float]:
     """Two steps with rotations, two parts and a linear network, on meshes of several shapes against one device."""
 
-    def apply(config: Any, params: Any, x: jax.Array, noise_level: Any, *, padding: str = "replicate") -> jax.Array:
-        level = jnp.asarray(noise_level).reshape(-1, 1, 1, 1, 1)
+    def apply(config: Any, params: Any, x: jax.Array, c_noise: Any, *, padding: str = "replicate") -> jax.Array:
+        level = jnp.asarray(c_noise).reshape(-1, 1, 1, 1, 1)
         return jnp.einsum("bxyzh,hg->bxyzg", x, params["mix"]) + level * params["slope"].reshape(1, 1, 1, 1, 2)
 
     def random_sign(key: jax.Array, patches: jax.Array) -> jax.Array:

@@ -57,9 +57,9 @@ def init(key: jax.Array, network: unet3d.UNet3DConfig) -> dict[str, jax.Array]:
 
 
 def apply(
-    network: unet3d.UNet3DConfig, params: dict[str, jax.Array], x: jax.Array, noise_level: Any, *, padding: str
+    network: unet3d.UNet3DConfig, params: dict[str, jax.Array], x: jax.Array, c_noise: Any, *, padding: str
 ) -> jax.Array:
-    level = jnp.asarray(noise_level).reshape(-1, 1, 1, 1, 1)
+    level = jnp.asarray(c_noise).reshape(-1, 1, 1, 1, 1)
     return jnp.einsum("bxyzh,hg->bxyzg", x, params["mix"]) + level * params["slope"].reshape(1, 1, 1, 1, -1)
 
 
