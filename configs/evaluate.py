@@ -4,7 +4,7 @@ What:     reconstructs the evaluation parts of Inconel 100 and Al1050 (and Al105
           the size of Inconel's) with every second, third, fourth and eighth section known. The model of the candidate
           grains and the level of its intervals are fitted on Al1050 for Inconel 100, and the other way round.
 Command:  python -m polymicros_jax.main --config=configs/evaluate.py
-Cost:     about 40 minutes on two idle cores; started again after a kill it goes on with the next case.
+Cost:     about 40 minutes on one core (measured); started again after a kill it goes on with the next case.
 Expect:   a table per volume and factor in runs/evaluate/report.html and metrics.json; calibration.json, fitted on all
           of them (configs/calibrate.py makes the one that is kept beside the weights).
 """
