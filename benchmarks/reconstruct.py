@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from scipy.spatial import cKDTree
 
-from polymicros_jax import evaluate
+from polymicros_jax import filling_methods
 from polymicros_jax.data import masks
 from polymicros_jax.orientation import grain_posterior, interpolation, quaternion, representation
 from polymicros_jax.orientation.candidates import candidates
@@ -70,7 +70,7 @@ def measure(side: int, prior: Prior, kind: Representation, arguments: argparse.N
         start = np.array([time.perf_counter(), time.process_time()])
         result = work()
         wall, cpu = np.array([time.perf_counter(), time.process_time()]) - start
-        filled = result.quaternions if isinstance(result, evaluate.Filled) else result
+        filled = result.quaternions if isinstance(result, filling_methods.Filled) else result
         error = ""
         if isinstance(filled, np.ndarray) and filled.shape == q.shape:
             error = f"{float(np.asarray(disorientation_map(q, filled, kind.group))[~known].mean()):13.2f}"
@@ -81,8 +81,8 @@ def measure(side: int, prior: Prior, kind: Representation, arguments: argparse.N
     line("shape-based", lambda: interpolation.shape_based(q, known, kind.group))
     found = line("candidates", lambda: candidates(q, known, kind.group))
 
-    def draw() -> evaluate.Filled:
-        return evaluate.fill_with_prior(jax.random.key(0), prior, kind, q, known, found=found, **settings)
+    def draw() -> filling_methods.Filled:
+        return filling_methods.fill_with_prior(jax.random.key(0), prior, kind, q, known, found=found, **settings)
 
     drawn = line("draw, first", draw)
     if not arguments.once:

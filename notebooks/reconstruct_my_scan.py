@@ -43,7 +43,7 @@ import jax
 import numpy as np
 
 import polymicros_jax as pm
-from polymicros_jax import evaluate
+from polymicros_jax import filling_methods, scoring
 from polymicros_jax.data import masks
 from polymicros_jax.orientation import grain_posterior, ipf, uncertainty
 from polymicros_jax.orientation import posterior_uncertainty as certainty
@@ -84,7 +84,7 @@ pm.plot(truth, known=known, title="Input")
 
 # %%
 kind = pm.representation("gsh4")
-filled = evaluate.baselines(truth.quaternions, known, kind)
+filled = filling_methods.baselines(truth.quaternions, known, kind)
 print(", ".join(filled))
 
 # %% [markdown]
@@ -111,7 +111,7 @@ draws = pm.super_resolve(
 )
 crystals = np.stack([kind.decode(snap(each, channels, known, EVERY - 1))[0] for each in draws])
 estimate = np.where(known[..., None], truth.quaternions, uncertainty.medoid(crystals, kind.group)[0])
-filled["diffusion prior"] = evaluate.Filled(estimate, time.perf_counter() - began)
+filled["diffusion prior"] = filling_methods.Filled(estimate, time.perf_counter() - began)
 
 # %% [markdown]
 # ## How sure
@@ -123,21 +123,21 @@ filled["diffusion prior"] = evaluate.Filled(estimate, time.perf_counter() - bega
 # %%
 entry = load_calibration("compact_gsh4").nearest(found.gap)
 terms = grain_posterior.features(found, ~known, draws, kind.group)
-filled |= evaluate.fuse_both(found, terms, known, entry)
-rows = evaluate.score(truth, known, filled)
-print(evaluate.text_table("Missing voxels only", rows))
+filled |= filling_methods.fuse_both(found, terms, known, entry)
+rows = scoring.score(truth, known, filled)
+print(scoring.text_table("Missing voxels only", rows))
 
 # %% [markdown]
 # Degrees of disorientation over all equivalent descriptions of the crystal. Inside grains every method is nearly
 # exact; the mean is made by the voxels put into the wrong grain. This region is small: README has the whole one.
 
 # %%
-result = filled[evaluate.FUSED]
+result = filled[filling_methods.FUSED]
 errors = {
     name: np.asarray(uncertainty.disorientation_map(truth.quaternions, each.quaternions, kind.group))
     for name, each in filled.items()
 }
-shown = ("nearest slice", "shape-based", "diffusion prior", evaluate.FUSED)
+shown = ("nearest slice", "shape-based", "diffusion prior", filling_methods.FUSED)
 panels = [
     slices.Panel("measured", np.asarray(ipf.colours(truth.quaternions, "z")), truth.mask),
     slices.Panel("input", np.asarray(ipf.colours(truth.quaternions, "z")), known),
@@ -160,7 +160,7 @@ stated = np.ones(known.shape, np.float32)
 stated[~known] = result.posterior.probability.max(axis=1)
 spread = np.zeros(known.shape, np.float32)
 spread[~known] = certainty.spread(result.posterior.probability, result.posterior.quaternions, kind.group)
-right = errors[evaluate.FUSED] < 5.0
+right = errors[filling_methods.FUSED] < 5.0
 reliability = {}
 for low, high in ((0.0, 0.6), (0.6, 0.8), (0.8, 0.95), (0.95, 1.01)):
     group = missing & (stated >= low) & (stated < high)
@@ -168,7 +168,10 @@ for low, high in ((0.0, 0.6), (0.6, 0.8), (0.8, 0.95), (0.95, 1.01)):
         reliability[low] = (float(stated[group].mean()), float(right[group].mean()), int(group.sum()))
         print(f"said {100 * reliability[low][0]:.0f} %, right {100 * reliability[low][1]:.0f} %, {group.sum()} voxels")
 slices.degree_maps(
-    {"spread it states": spread, "error it makes": errors[evaluate.FUSED]}, axis=0, spacing=truth.spacing, known=known
+    {"spread it states": spread, "error it makes": errors[filling_methods.FUSED]},
+    axis=0,
+    spacing=truth.spacing,
+    known=known,
 )
 
 # %% [markdown]

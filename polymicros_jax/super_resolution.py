@@ -10,22 +10,12 @@ import numpy as np
 from polymicros_jax import experiment
 from polymicros_jax.data import export, repair, samples
 from polymicros_jax.data.volume import OrientationVolume
-from polymicros_jax.evaluate import (
-    COLUMNS,
-    FUSED,
-    PRIOR,
-    SHAPES,
-    Filled,
-    baselines,
-    fill_with_prior,
-    fuse_both,
-    score,
-    text_table,
-)
+from polymicros_jax.filling_methods import FUSED, PRIOR, SHAPES, Filled, baselines, fill_with_prior, fuse_both
 from polymicros_jax.orientation import grain_posterior, ipf, uncertainty
 from polymicros_jax.orientation import posterior_uncertainty as certainty
 from polymicros_jax.orientation.candidates import candidates
 from polymicros_jax.results import Results, table, write_json
+from polymicros_jax.scoring import COLUMNS, score, text_table
 from polymicros_jax.training.progress import Progress
 from polymicros_jax.viz import canvas, cubes, ipf_key, report, slices
 from polymicros_jax.viz.report import Section, Table

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from polymicros_jax import config as defaults
-from polymicros_jax import evaluate, experiment, super_resolution, tasks, workdir
+from polymicros_jax import evaluate, experiment, filling_methods, scoring, super_resolution, tasks, workdir
 from polymicros_jax.config import Config, ConfigError
 from polymicros_jax.data import masks, samples, volume
-from polymicros_jax.evaluate import FUSED, SHAPES, Filled
+from polymicros_jax.filling_methods import FUSED, SHAPES, Filled
 from polymicros_jax.models import unet3d
-from polymicros_jax.orientation import grain_posterior
+from polymicros_jax.orientation import grain_posterior, uncertainty
+from polymicros_jax.orientation.candidates import candidates
 from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.results import Results
 from polymicros_jax.training.calibration import load_calibration, path_for
@@ -120,13 +121,13 @@ def test_models_come_from_the_other_volume(done: tuple[Path, Results], prior: st
     for number, (title, name, mask, known) in enumerate(objects.masks):
         cases.append(evaluate._case(objects, done[0] / "cases" / f"{number:02d}", title, name, mask, known)[0])
     own, other = (next(case for case in cases if case.source == f"in100/{part}") for part in ("evaluate", "train"))
-    model = evaluate.calibrate([other], with_prior=True)
-    filled = evaluate.fuse(own.found, own.terms, own.known, model)
+    model = scoring.calibrate([other], with_prior=True)
+    filled = filling_methods.fuse(own.found, own.terms, own.known, model)
     expected = _tables(done[0])[own.title][FUSED]["mean_disorientation_deg"]
-    found = evaluate.score(own.reference, own.known, {FUSED: filled})[FUSED]["mean_disorientation_deg"]
+    found = scoring.score(own.reference, own.known, {FUSED: filled})[FUSED]["mean_disorientation_deg"]
     assert found == pytest.approx(expected, abs=1e-6)
     # Negative control: fitted on itself it is another model.
-    assert evaluate.calibrate([own], with_prior=True).weights != model.weights
+    assert scoring.calibrate([own], with_prior=True).weights != model.weights
 
 
 def test_a_killed_run_goes_on_with_the_next_case(
@@ -292,11 +293,11 @@ def test_regularised_shapes_are_the_start(prior: str) -> None:
     objects = experiment.evaluation(_config(prior))
     title, name, _, known = objects.masks[0]
     reference = objects.volumes[name]
-    found = evaluate.candidates(reference.quaternions, known)
+    found = candidates(reference.quaternions, known)
     settings = {**next(iter(objects.settings.values())), "start": 0.0, "reach": 0}
     key = jax.random.key(0)
-    filled = evaluate.fill_with_prior(
+    filled = filling_methods.fill_with_prior(
         key, objects.prior, objects.kind, reference.quaternions, known, found=found, **settings
     )
-    apart = evaluate.uncertainty.disorientation_map(filled.quaternions, grain_posterior.regularised(found))
+    apart = uncertainty.disorientation_map(filled.quaternions, grain_posterior.regularised(found))
     assert float(np.asarray(apart)[~known].max()) < 0.1, title

@@ -25,8 +25,8 @@ class Evaluation:
     Attributes:
       volumes: reference volumes by name.
       masks: for each volume and mask ``(title, volume name, mask in words, known voxels)``.
-      settings: keyword arguments of `evaluate.fill_with_prior` by the label of the method; the first of them feeds the
-        model of the candidate grains.
+      settings: keyword arguments of `filling_methods.fill_with_prior` by the label of the method; the first of them
+        feeds the model of the candidate grains.
       reach: of the snapping, see `orientation.snapping`.
       thetas: values of theta, as in ``settings``.
       families: labels by method without its theta, in the order of ``thetas``.

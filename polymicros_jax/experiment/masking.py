@@ -83,7 +83,7 @@ def check_draws(section: ConfigDict, name: str, start: float) -> None:
 
 
 def filling(section: ConfigDict, name: str, prior: Prior, *, method: str, start: float, theta: float) -> dict[str, Any]:
-    """Keyword arguments of `evaluate.fill_with_prior`; ``name`` is the section's, for errors.
+    """Keyword arguments of `filling_methods.fill_with_prior`; ``name`` is the section's, for errors.
 
     Raises:
       ConfigError: an unknown method, or a number out of range.

@@ -30,7 +30,7 @@ class Reconstruction:
       calibration: of the prior; None where it has none.
       from_shapes: whether a warm start begins at interpolated shapes, and not at linear interpolation.
       scored: whether the reference knows missing voxels.
-      settings: keyword arguments of `evaluate.fill_with_prior`.
+      settings: keyword arguments of `filling_methods.fill_with_prior`.
     """
 
     title: str

@@ -18,8 +18,8 @@ import numpy as np
 import pypdf
 import pytest
 
-from polymicros_jax.evaluate import COLUMNS, UNCERTAINTY_COLUMNS
 from polymicros_jax.orientation import ipf, quaternion
+from polymicros_jax.scoring import COLUMNS, UNCERTAINTY_COLUMNS
 from polymicros_jax.simulate.voronoi import voronoi
 from polymicros_jax.viz import ablation, cubes, ipf_key, report, slices
 
