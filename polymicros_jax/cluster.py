@@ -18,8 +18,8 @@ import numpy as np
 from polymicros_jax.data import store as stores
 from polymicros_jax.data.dataset_card import write_card
 from polymicros_jax.generation import Summary, generate
+from polymicros_jax.progress import Progress
 from polymicros_jax.results import Results
-from polymicros_jax.training.progress import Progress
 
 MOST_DEATHS = 5
 """How often a range is tried again after its worker died; an error of the task itself is not tried again."""

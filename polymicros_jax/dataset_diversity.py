@@ -18,11 +18,11 @@ from jaxtyping import Array, Float
 from polymicros_jax import experiment
 from polymicros_jax.local_global import draw_free
 from polymicros_jax.orientation import quaternion
+from polymicros_jax.progress import Progress
 from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.simulate.voronoi import voronoi
 from polymicros_jax.spectral import diversity, two_point
 from polymicros_jax.training.prior import Prior
-from polymicros_jax.training.progress import Progress
 from polymicros_jax.viz import correlations, report
 from polymicros_jax.viz.report import Column, Section, Table
 

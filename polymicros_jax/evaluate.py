@@ -14,10 +14,10 @@ from polymicros_jax.data.atomic import replacing
 from polymicros_jax.filling_methods import baselines, fill_with_prior, fuse_both
 from polymicros_jax.orientation import grain_posterior
 from polymicros_jax.orientation.candidates import Candidates, candidates
+from polymicros_jax.progress import Progress
 from polymicros_jax.results import Results, write_json
 from polymicros_jax.scoring import COLUMNS, UNCERTAINTY_COLUMNS, Case, calibrate, score, text_table
 from polymicros_jax.training.calibration import Calibration, Entry, save_calibration
-from polymicros_jax.training.progress import Progress
 from polymicros_jax.viz import ablation, canvas, report
 from polymicros_jax.viz.report import Section, Table
 

@@ -17,10 +17,10 @@ from polymicros_jax.data import export, repair
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.local_global import draw_free
 from polymicros_jax.orientation import grains, ipf
+from polymicros_jax.progress import Progress
 from polymicros_jax.reconstruct import expand
 from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.spectral.two_point import covariances
-from polymicros_jax.training.progress import Progress
 from polymicros_jax.viz import cubes, distributions, report, slices
 from polymicros_jax.viz.report import Column, Section, Table
 

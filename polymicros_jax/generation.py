@@ -28,10 +28,10 @@ from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn
 from polymicros_jax.local_global import draw
 from polymicros_jax.models import unet3d
 from polymicros_jax.orientation import representation
+from polymicros_jax.progress import Progress
 from polymicros_jax.results import Results
 from polymicros_jax.spectral.mosm import PRESETS, Bounds, design
 from polymicros_jax.training.prior import Prior
-from polymicros_jax.training.progress import Progress
 from polymicros_jax.types import ArrayLike, Key, Params
 
 BOUNDS = {"gsh4": "gsh4", "hex27": "hex27", "rogsh3": "paper"}

@@ -71,6 +71,14 @@ def draw(
     )
 
 
+def start_field(
+    key: Key, params: MosmParams, shape: tuple[int, int, int], mean: Float[ArrayLike, " h"]
+) -> Float[Array, "nx ny nz h"]:
+    """The Gaussian field that `draw` with these arguments starts from."""
+    field_key, _ = jax.random.split(key)
+    return sample_mosm(field_key, params, shape, mean=mean)
+
+
 @partial(jax.jit, static_argnames=("shape", "steps"))
 def draw_free(key: Key, prior: Prior, shape: tuple[int, int, int], *, steps: int = 25) -> Float[Array, "nx ny nz h"]:
     """One periodic volume from the prior alone, of crystals where its channels stand for orientations.
@@ -105,8 +113,8 @@ def compiled_lgd(
     radius: float | None,
 ) -> Float[Array, "nx ny nz h"]:
     """`draw` of one architecture."""
-    field_key, diffusion_key = jax.random.split(key)
-    start = sample_mosm(field_key, params, shape, mean=mean)
+    start = start_field(key, params, shape, mean)
+    _, diffusion_key = jax.random.split(key)
     denoise = build_denoiser(network, weights, sigma_data, sigma_skip=sigma_skip, radius=radius, padding="periodic")
     means, denoise = ChannelMeans(mean), guided(denoise, guides)
     return sample(diffusion_key, denoise, start, karras(steps), skip=skip, condition=means, churn=churn)

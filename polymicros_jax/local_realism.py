@@ -22,13 +22,12 @@ from polymicros_jax.conditioners.crystals import CrystalGuide
 from polymicros_jax.data import structure
 from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.generation import BOUNDS
-from polymicros_jax.local_global import draw
+from polymicros_jax.local_global import draw, start_field
 from polymicros_jax.orientation import ipf
+from polymicros_jax.progress import Progress
 from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.spectral import two_point
 from polymicros_jax.spectral.mosm import MosmParams, covariance, sample_params
-from polymicros_jax.spectral.random_field import sample_mosm
-from polymicros_jax.training.progress import Progress
 from polymicros_jax.viz import ablation, cubes, report
 from polymicros_jax.viz.distributions import densities
 from polymicros_jax.viz.report import Column, Section, Table
@@ -154,9 +153,7 @@ def _cases(objects: experiment.Realism) -> list[_Case]:
     for number in range(objects.draws):
         key = jax.random.fold_in(jax.random.key(objects.seed), number)
         params = jax.tree.map(lambda leaf, row=number: leaf[row], design)
-        field_key, _ = jax.random.split(key)  # as `local_global.draw` splits it
-        start = np.asarray(sample_mosm(field_key, params, objects.shape, mean=jnp.zeros(channels)))
-        cases.append(_Case(key, params, start))
+        cases.append(_Case(key, params, np.asarray(start_field(key, params, objects.shape, np.zeros(channels)))))
     return cases
 
 

@@ -14,9 +14,9 @@ from polymicros_jax.filling_methods import FUSED, PRIOR, SHAPES, Filled, baselin
 from polymicros_jax.orientation import grain_posterior, ipf, uncertainty
 from polymicros_jax.orientation import posterior_uncertainty as certainty
 from polymicros_jax.orientation.candidates import candidates
+from polymicros_jax.progress import Progress
 from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.scoring import COLUMNS, score, text_table
-from polymicros_jax.training.progress import Progress
 from polymicros_jax.viz import canvas, cubes, ipf_key, report, slices
 from polymicros_jax.viz.report import Section, Table
 from polymicros_jax.viz.slices import Panel

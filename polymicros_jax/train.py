@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from polymicros_jax import experiment
 from polymicros_jax.data.patches import CubeSymmetries, FieldSource, batch, check_sizes
+from polymicros_jax.progress import Progress
 from polymicros_jax.results import Results, table
 from polymicros_jax.training import distributed
 from polymicros_jax.training.checkpoint import Checkpoints
@@ -21,7 +22,6 @@ from polymicros_jax.training.mesh import on_this_process, place_patches, place_w
 from polymicros_jax.training.metrics import relative_errors, root_mean_square, share_removed, validations
 from polymicros_jax.training.prefetch import prefetched
 from polymicros_jax.training.prior import Prior, save_prior
-from polymicros_jax.training.progress import Progress
 from polymicros_jax.training.record import TrainingRecord
 from polymicros_jax.training.step import Optimisation, build_step, create_state
 from polymicros_jax.types import Key

@@ -75,6 +75,19 @@ def test_intervals_of_no_step(key: str, tmp_path: Path) -> None:
         outline(config)
 
 
+@pytest.mark.parametrize(
+    ("key", "found", "kept"),
+    [("sigma_skip", 0.2, "0.05"), ("network.width", 48, "32"), ("network.multipliers", (2, 3, 4), r"\(2, 3, 3\)")],
+)
+def test_another_network_than_that_of_the_weights_to_go_on_from(
+    key: str, found: object, kept: str, tmp_path: Path
+) -> None:
+    config = _train()
+    config.train.initial = "compact_gsh4"
+    config.update_from_flattened_dict({f"train.{key}": found})
+    _refused(config, tmp_path / "run", rf"train\.{key}: found {re.escape(str(found))}, compact_gsh4 keeps its {kept}")
+
+
 def test_a_mask_that_keeps_nothing_or_everything(tmp_path: Path) -> None:
     config = _super_resolve(stop=(8, 8, 8))
     config.super_resolve.mask.offset = 50

@@ -59,7 +59,8 @@ class OrientationVolume:
             per phase where they differ.
         frame: what the file's angles referred to before they were brought to the frame of the positions: "edax",
             "oxford", "none".
-        provenance: source, licence, citation, format, conversions; JSON-compatible.
+        provenance: source, licence, citation, format, conversions; JSON-compatible. What `crop`, `resample` and
+            `rotate_frame` did is listed in order under "processing".
         fields: further arrays per voxel, ``(nx, ny, nz, ...)``: confidence, image quality, grain ids.
 
     Raises:
@@ -171,6 +172,13 @@ class OrientationVolume:
             return (self.symmetry,) * max(1, int(self.phase.max()))
         return self.symmetry
 
+    @property
+    def phase_names(self) -> tuple[str, ...]:
+        """The name of each of `phase_groups`: the provenance's where it has one, else "phase_1", "phase_2", ..."""
+        known = self.provenance.get("phases", [])
+        count = len(self.phase_groups)
+        return tuple(str(known[i]) if i < len(known) else f"phase_{i + 1}" for i in range(count))
+
     def only_phase(self, number: int) -> "OrientationVolume":
         """The same volume with every voxel of another phase masked; `number` counts from 1.
 
@@ -226,6 +234,12 @@ def _three(lengths: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
     return x, y, z
 
 
+def _noted(volume: OrientationVolume, step: str) -> OrientationVolume:
+    """The volume with a sentence on what was done to it added to its provenance."""
+    steps = [*volume.provenance.get("processing", ()), step]
+    return dataclasses.replace(volume, provenance={**volume.provenance, "processing": steps})
+
+
 def crop(volume: OrientationVolume, start: Sequence[int], stop: Sequence[int]) -> OrientationVolume:
     """Voxels ``start[a] <= i_a < stop[a]`` along each axis a.
 
@@ -242,7 +256,8 @@ def crop(volume: OrientationVolume, start: Sequence[int], stop: Sequence[int]) -
     )
     if not inside:
         raise DataError(f"crop: found start {start}, stop {stop}; accepted is 0 <= start < stop <= {volume.shape}")
-    return take(volume, tuple(slice(a, b) for a, b in zip(start, stop, strict=True)))
+    box = take(volume, tuple(slice(a, b) for a, b in zip(start, stop, strict=True)))
+    return box if box.shape == volume.shape else _noted(box, f"voxels {start} to {stop} of {volume.shape}")
 
 
 def resample(volume: OrientationVolume, spacing: float | Sequence[float]) -> OrientationVolume:
@@ -272,7 +287,8 @@ def resample(volume: OrientationVolume, spacing: float | Sequence[float]) -> Ori
         # Ties (a new centre on an old boundary) go to the upper voxel, whatever the rounding of old / new: hence the
         # 1e-6.
         axes.append(np.clip(np.floor((np.arange(count) + 0.5) * new / old + 1e-6).astype(int), 0, n - 1))
-    return take(volume, np.ix_(*axes), _three(steps))
+    moved = take(volume, np.ix_(*axes), _three(steps))
+    return _noted(moved, f"nearest voxel at {moved.spacing} micrometres, from {volume.spacing}")
 
 
 def rotate_frame(volume: OrientationVolume, rotation: Float[ArrayLike, "3 3"]) -> OrientationVolume:
@@ -299,7 +315,7 @@ def rotate_frame(volume: OrientationVolume, rotation: Float[ArrayLike, "3 3"]) -
     matrix = np.asarray(rotation, dtype=float)
     if not (np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-6) and np.linalg.det(matrix) > 0):
         raise DataError(f"rotation: found {matrix.tolist()}, accepted is an orthogonal 3 x 3 matrix of determinant +1")
-    turned = rotate_orientations(volume, matrix)
+    turned = _noted(rotate_orientations(volume, matrix), f"described in the frame of axes {matrix.tolist()}")
     signed = np.round(matrix)
     if np.allclose(matrix, signed, atol=1e-6):
         source = [int(np.argmax(np.abs(row))) for row in signed]

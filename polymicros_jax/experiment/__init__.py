@@ -5,7 +5,8 @@ Everything that can be wrong with a config is found here, before any long work s
 
 from polymicros_jax.experiment.assessment import Diversity, Realism, diversity, realism
 from polymicros_jax.experiment.chain import stages
-from polymicros_jax.experiment.evaluation import Conversion, Evaluation, conversion, evaluation
+from polymicros_jax.experiment.conversion import Conversion, conversion
+from polymicros_jax.experiment.evaluation import Evaluation, evaluation
 from polymicros_jax.experiment.generation import cluster, generation
 from polymicros_jax.experiment.reconstruction import Expansion, Reconstruction, expansion, reconstruction
 from polymicros_jax.experiment.training import Training, training

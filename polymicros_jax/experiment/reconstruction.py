@@ -74,7 +74,7 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
         scored=bool(missing.any()),
         settings=settings,
         calibration=load_calibration(section.prior),
-        from_shapes=from_shapes(section.initial, "super_resolve.initial"),
+        from_shapes=from_shapes(section.guess, "super_resolve.guess"),
     )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from polymicros_jax.config import ConfigError
+from polymicros_jax.config import ConfigError, default
+from polymicros_jax.config import network as default_network
 from polymicros_jax.data import store
 from polymicros_jax.data.patches import (
     CubeSymmetries,
@@ -172,6 +173,10 @@ def _initial(section: ConfigDict, kind: Representation, source: FieldSource, see
     key = jax.random.key(seed)
     initial = load_prior(section.initial) if section.initial else None
     if initial is not None and initial.representation == kind.name:
+        if section.sigma_skip not in (initial.sigma_skip or 0.0, default("train").train.sigma_skip):
+            raise ConfigError(
+                f"train.sigma_skip: found {section.sigma_skip}, {section.initial} keeps its {initial.sigma_skip}"
+            )
         return continued(initial, section, seed)
     if initial is not None:
         start = continued(initial, section, seed)
@@ -193,20 +198,39 @@ def _initial(section: ConfigDict, kind: Representation, source: FieldSource, see
 def continued(initial: Prior, section: ConfigDict, seed: int) -> Prior:
     """The prior to go on from, with the rounds that the config asks for and it may lack.
 
-    Its scales and the rest of its architecture are its own: `train.sigma_skip` and the other keys of `train.network`
-    are those of a network from scratch.
+    Its scales and the rest of its architecture are its own.
+
+    Raises:
+      ConfigError: a key of `train.network` was changed to what the prior does not have.
     """
+    _refuse_other_architecture(initial, section)
     # The architecture is the prior's; how it is computed is this run's.
-    how = {"compute_dtype": section.network.compute_dtype, "remat": section.network.remat}
+    how = {name: section.network[name] for name in COMPUTING}
     initial = dataclasses.replace(initial, network=dataclasses.replace(initial.network, **how))
     if not (section.network.detail or section.network.coarse):
         return initial
-    wanted = {name: section.network[name] for name in ("detail", "rounds", "averaging", "coarse")}
+    wanted = {name: section.network[name] for name in GROWING}
     try:
         architecture, params = unet3d.grow(jax.random.key(seed), initial.network, initial.params, **wanted)
     except ValueError as error:
         raise ConfigError(f"train.network of {section.initial}: {error}") from error
     return dataclasses.replace(initial, network=architecture, params=params)
+
+
+GROWING = ("detail", "rounds", "averaging", "coarse")
+"""Keys of `train.network` that a trained network may be given more of, see `unet3d.grow`."""
+
+COMPUTING = ("compute_dtype", "remat")
+"""Keys that say how a network is computed, and nothing of what it is."""
+
+
+def _refuse_other_architecture(initial: Prior, section: ConfigDict) -> None:
+    """A key that has the default may be meant for nothing; one that was set is wanted."""
+    usual = default_network()
+    for name, value in section.network.items():
+        own = getattr(initial.network, name)
+        if name not in (*GROWING, *COMPUTING) and value not in (own, usual[name]):
+            raise ConfigError(f"train.network.{name}: found {value}, {section.initial} keeps its {own}")
 
 
 def _previous(section: ConfigDict, representation: str) -> Prior | None:

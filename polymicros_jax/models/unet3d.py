@@ -36,7 +36,8 @@ class UNet3DConfig:
     Attributes:
       channels: harmonic channels H of the field.
       width: channels of the stem and of the finest resolution; also the width of the noise sinusoids.
-      multipliers: width at each coarser stage, in units of ``width``.
+      multipliers: widths after each stage, in units of ``width``: stage i works on a grid ``2**i`` times coarser, and
+        all but the last halve it for the next, so n of them halve the grid n - 1 times.
       patch: side of the voxel blocks folded into the stem's channels. 1 is the paper's; 2 moves all the work to the
         half grid, where a CPU convolves several times faster.
       detail: channels of the rounds on the full grid (`models.averaging.Refinement`) at the end of a network with

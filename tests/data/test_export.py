@@ -213,6 +213,12 @@ def test_damask_itself_finds_the_same_orientations(tmp_path: Path) -> None:
     assert len(rebuilt) == 3
 
 
+def test_monoclinic_phases_are_read_with_a_warning(tmp_path: Path) -> None:
+    path = export.write(grains(symmetry=("432", "2")), tmp_path / "a.dream3d")
+    with pytest.warns(UserWarning, match="two-fold axis is taken along crystal z"):
+        assert ebsd.read(path).symmetry == ("432", "2")
+
+
 @pytest.mark.parametrize("symmetry", ["432", ("432", "622")])
 def test_dream3d_round_trip(tmp_path: Path, symmetry: str | tuple[str, ...]) -> None:
     volume = with_holes(grains(symmetry=symmetry))
@@ -243,6 +249,8 @@ def test_dream3d_keeps_fields_or_says_why_not(tmp_path: Path) -> None:
     assert back.mask.all()  # observed, though of no phase
     np.testing.assert_array_equal(back.fields["confidence"], confidence)
     np.testing.assert_array_equal(back.fields["grain"], np.maximum(fields["grain"], 0))
+    np.testing.assert_array_equal(back.fields["filled"], fields["filled"])
+    assert set(back.fields) == set(fields)  # neither the angles nor what has a place of its own
     with h5py.File(tmp_path / "a.dream3d") as file:
         stored = file["DataStructure/Image Geometry/Cell Data/filled"][..., 0]
         np.testing.assert_array_equal(stored, np.moveaxis(fields["filled"], (0, 1, 2), (2, 1, 0)))

@@ -127,6 +127,19 @@ def test_crop_keeps_what_lies_inside_and_refuses_boxes_that_leave_the_grid() -> 
             crop(base, start, stop)
 
 
+def test_what_was_done_to_a_volume_is_listed_in_order() -> None:
+    base = dataclasses.replace(example(), provenance={"source": "made up"})
+    cut = crop(base, (1, 0, 0), (3, 3, 2))
+    assert cut.provenance == {"source": "made up", "processing": ["voxels (1, 0, 0) to (3, 3, 2) of (4, 3, 2)"]}
+    last = resample(rotate_frame(cut, np.diag([-1.0, -1.0, 1.0])), 0.5).provenance["processing"]
+    assert last[0] == cut.provenance["processing"][0]
+    assert last[1:] == [
+        "described in the frame of axes [[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 1.0]]",
+        "nearest voxel at (0.5, 0.5, 0.5) micrometres, from (0.5, 1.0, 2.0)",
+    ]
+    assert crop(base, (0, 0, 0), base.shape).provenance == base.provenance == {"source": "made up"}
+
+
 def test_resample_takes_the_voxel_that_contains_the_new_centre() -> None:
     base = example()
     # Edges 0.5, 1, 2 on a 0.5 grid: every voxel repeated 1, 2 and 4 times.

@@ -1,5 +1,6 @@
 """Readers of EBSD and grain-map files; `read` chooses by suffix and content."""
 
+import warnings
 from pathlib import Path
 
 from polymicros_jax.data.ebsd import hdf
@@ -62,8 +63,16 @@ def read(
     if slice_spacing is not None and not source.is_dir():
         raise DataError(f"{source}: slice_spacing: found {slice_spacing}, accepted for a folder of sections alone")
     if source.is_dir():
-        return read_folder(source, lambda each: _read_file(each, frame, unit), MAPS, slice_spacing)
-    return _read_file(source, frame, unit)
+        volume = read_folder(source, lambda each: _read_file(each, frame, unit), MAPS, slice_spacing)
+    else:
+        volume = _read_file(source, frame, unit)
+    if source.suffix.lower() != ".npz" and "2" in volume.phase_groups:
+        warnings.warn(
+            f"{source}: a phase is monoclinic. Its two-fold axis is taken along crystal z here, most files have it "
+            "along y: angles between its orientations are right only without the two-fold (symmetry='1')",
+            stacklevel=2,
+        )
+    return volume
 
 
 def _read_file(path: Path, frame: str | None, unit: str | None) -> OrientationVolume:

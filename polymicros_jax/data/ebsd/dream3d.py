@@ -19,6 +19,10 @@ from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import quaternion
 
 FIELDS = {"FeatureIds": "grain", "Confidence Index": "confidence", "Image Quality": "image_quality"}
+"""Arrays that have a name here; the other scalars of the voxels keep the file's."""
+
+TAKEN = {"Phases", "Mask", "GoodVoxels", *FIELDS}
+"""Scalars that are not kept under the name they have in the file."""
 
 
 def read_dream3d(path: Path, frame: str | None = None) -> OrientationVolume:
@@ -45,7 +49,7 @@ def read_dream3d(path: Path, frame: str | None = None) -> OrientationVolume:
         phase = np.ones(shape, np.int32) if phase is None else phase.astype(np.int32)
         groups, names = _phases(path, file, geometry, int(phase.max()))
         mask = _mask(cells, shape, phase)
-        fields = {new: _xyz(cells[old][()], shape) for old, new in FIELDS.items() if old in cells}
+        fields = _fields(cells, shape)
     if mask.any() and not np.all(np.abs(euler[mask]) <= 4 * np.pi + 1e-3):
         raise DataError(f"{path}: EulerAngles: found {np.abs(euler[mask]).max()}, accepted are radians up to 4 pi")
     q = np.asarray(quaternion.from_euler(np.where(mask[..., None], euler, 0).astype(np.float32)))
@@ -56,7 +60,7 @@ def read_dream3d(path: Path, frame: str | None = None) -> OrientationVolume:
         spacing=spacing,
         symmetry=tuple(groups),
         provenance={"source": path.name, "format": f"dream3d {version}", "phases": names},
-        fields={name: values for name, values in fields.items() if values.ndim == 3},
+        fields=fields,
     )
     return to_map(volume, known)
 
@@ -147,6 +151,16 @@ def _euler(path: Path, geometry: h5py.Group, cells: h5py.Group, shape: Shape) ->
     raise DataError(
         f"{path}: {cells.name}: found no EulerAngles per voxel or feature, accepted are three angles in radians"
     )
+
+
+def _fields(cells: h5py.Group, shape: Shape) -> dict[str, np.ndarray]:
+    """Every number per voxel. Vectors and tensors are left out: in another frame they would be wrong."""
+    fields = {}
+    for name, values in cells.items():
+        scalar = isinstance(values, h5py.Dataset) and values.dtype.kind in "biuf" and values.size == np.prod(shape)
+        if scalar and (name in FIELDS or name not in TAKEN):
+            fields[FIELDS.get(name, name)] = _xyz(values[()].reshape(*shape[::-1], 1), shape)
+    return fields
 
 
 def _mask(cells: h5py.Group, shape: Shape, phase: np.ndarray) -> np.ndarray:

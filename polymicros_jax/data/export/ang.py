@@ -7,7 +7,6 @@ import numpy as np
 from polymicros_jax.data.atomic import replacing
 from polymicros_jax.data.ebsd.frames import from_map, require
 from polymicros_jax.data.errors import DataError
-from polymicros_jax.data.export.damask import phase_names
 from polymicros_jax.data.laue import TSL_CODES
 from polymicros_jax.data.volume import OrientationVolume, take
 from polymicros_jax.orientation import quaternion
@@ -82,7 +81,7 @@ def _write_map(volume: OrientationVolume, path: Path) -> None:
         ]
     )
     head: list[str] = []
-    for number, (group, name) in enumerate(zip(groups, phase_names(volume, len(groups)), strict=True), start=1):
+    for number, (group, name) in enumerate(zip(groups, volume.phase_names, strict=True), start=1):
         head += [f"Phase {number}", f"MaterialName  \t{name}", f"Symmetry              {TSL_CODES[group]}", ""]
     head += [
         "GRID: SqrGrid",

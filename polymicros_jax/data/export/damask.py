@@ -63,20 +63,9 @@ def write_damask(
         [h * 1e-6 for h in volume.spacing],
         comment="DAMASK geometry, lengths in metres; materials are in material.yaml",
     )
-    names = phase_names(volume, int(phase.max()))
+    names = volume.phase_names
     table = write_material_yaml(geometry.with_name("material.yaml"), [names[p - 1] for p in phase], q, phases)
     return geometry, table
-
-
-def phase_names(volume: OrientationVolume, count: int) -> list[str]:
-    """Names of phases 1 to `count`: the volume's own where its provenance has them.
-
-    >>> from polymicros_jax.data.simulated import load
-    >>> phase_names(load("simulated/voronoi?side=8&grains=5"), 2)
-    ['phase_1', 'phase_2']
-    """
-    known = list(volume.provenance.get("phases", []))
-    return [str(known[i]) if i < len(known) else f"phase_{i + 1}" for i in range(count)]
 
 
 def _materials(volume: OrientationVolume, grains: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,6 @@ import numpy as np
 from polymicros_jax.data.atomic import replacing
 from polymicros_jax.data.ebsd.dream3d import FIELDS
 from polymicros_jax.data.errors import DataError
-from polymicros_jax.data.export.damask import phase_names
 from polymicros_jax.data.laue import DREAM3D_CODES
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import quaternion
@@ -70,7 +69,7 @@ def write_dream3d(volume: OrientationVolume, path: str | Path) -> Path:
         raise DataError(f"{target}: found suffix {target.suffix!r}, accepted is .dream3d")
     euler = np.asarray(quaternion.to_euler(volume.quaternions), dtype=np.float32)
     groups = volume.phase_groups
-    names = phase_names(volume, len(groups))
+    names = volume.phase_names
 
     def slowest_first(values: np.ndarray) -> np.ndarray:
         moved = np.moveaxis(values, (0, 1, 2), (2, 1, 0))

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from polymicros_jax.training import progress as module
-from polymicros_jax.training.progress import Progress
+from polymicros_jax import progress as module
+from polymicros_jax.progress import Progress
 
 
 @pytest.fixture
