@@ -121,6 +121,7 @@ def _train() -> ConfigDict:
             "patch": 24,
             "volumes": (),
             "dataset": "",
+            "dataset_share": 0.5,
             "centre": False,
             "symmetries": True,
             "texture": True,

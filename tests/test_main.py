@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from polymicros_jax import config as defaults
 from polymicros_jax import experiment, tasks, usage
 from polymicros_jax.config import ConfigError
-from polymicros_jax.data import samples
+from polymicros_jax.data import samples, store
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.dry_run.outline import outline
 from polymicros_jax.experiment.chain import stages
@@ -165,12 +165,35 @@ def test_keys_of_a_volume_that_mean_nothing(change: dict[str, object], message: 
     _refused(_super_resolve(**change), tmp_path / "run", message, ValueError)
 
 
+def test_measured_and_generated_fields_are_mixed_as_asked(tmp_path: Path) -> None:
+    made = store.create(tmp_path, samples=3, shape=(24, 24, 24), channels=9, settings={})
+    for index in (0, 2):
+        store.write_sample(made, index, np.full((24, 24, 24, 9), 0.5 + index, np.float32), {})
+    config = _train(weight=3.0)
+    section = defaults.volume("al1050/train")
+    config.train.volumes = (*config.train.volumes, section)
+    config.train.initial, config.train.dataset, config.train.dataset_share = "compact_gsh4", str(tmp_path), 0.2
+    objects = experiment.training(config)
+    assert objects.weights == pytest.approx((0.6, 0.2, 0.1, 0.1))
+    assert objects.source.read_patch(3, (0, 0, 0), 24).mean() == 2.5
+    assert objects.data["trained_on"][2] == f"{tmp_path}, 20 % of all patches"
+
+
 def test_what_is_to_be_trained_on(tmp_path: Path) -> None:
-    config = _train()
-    config.train.dataset = "runs/some/dataset"
-    for check in (outline, experiment.training):
-        with pytest.raises(ConfigError, match="found both of volumes and dataset"):
-            check(config)
+    changes: tuple[tuple[dict[str, object], str], ...] = (
+        ({"volumes": ()}, "found neither volumes nor a dataset"),
+        ({"dataset_share": 1.0}, "dataset_share: found 1"),
+        (
+            {"dataset": "runs/some/dataset", "centre": True},
+            "train.centre: found True, accepted with",
+        ),
+    )
+    for change, message in changes:
+        config = _train()
+        config.train.update(change)
+        for check in (outline, experiment.training):
+            with pytest.raises(ConfigError, match=message):
+                check(config)
     config = _train()
     config.train.devices_per_sample = 0
     for check in (outline, experiment.training):

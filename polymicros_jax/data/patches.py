@@ -58,6 +58,45 @@ class MemoryFields:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class JoinedFields:
+    """Fields of several sources, one after the other.
+
+    Raises:
+      DataError: the sources disagree on the number of channels.
+
+    >>> joined = JoinedFields((MemoryFields((np.zeros((4, 4, 4, 1)),)), MemoryFields((np.ones((6, 6, 6, 1)),))))
+    >>> joined.shapes, float(joined.read_patch(1, (0, 0, 0), 2).mean())
+    (((4, 4, 4), (6, 6, 6)), 1.0)
+    """
+
+    sources: tuple[FieldSource, ...]
+
+    def __post_init__(self) -> None:
+        """Checks the channels."""
+        found = [source.channels for source in self.sources]
+        if len(set(found)) != 1:
+            raise DataError(f"fields: found {found} channels, accepted is one number for all")
+
+    @property
+    def shapes(self) -> Sequence[tuple[int, int, int]]:
+        """Grid of each field."""
+        return tuple(shape for source in self.sources for shape in source.shapes)
+
+    @property
+    def channels(self) -> int:
+        """Channels of every field."""
+        return self.sources[0].channels
+
+    def read_patch(self, index: int, origin: tuple[int, int, int], size: int) -> Float[np.ndarray, "s s s h"]:
+        """The cube of side ``size`` that starts at ``origin`` in field ``index``."""
+        for source in self.sources:
+            if index < len(source.shapes):
+                break
+            index -= len(source.shapes)
+        return source.read_patch(index, origin, size)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class CubeSymmetries:
     """The 48 rotations and reflections of the grid, as they act on positions and on channels.
 

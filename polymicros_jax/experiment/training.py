@@ -15,6 +15,7 @@ from polymicros_jax.data import store
 from polymicros_jax.data.patches import (
     CubeSymmetries,
     FieldSource,
+    JoinedFields,
     MemoryFields,
     check_sizes,
     cube_symmetries,
@@ -80,15 +81,21 @@ def check_training(section: ConfigDict, kind: Representation) -> None:
     """What of a training can be wrong before anything is read.
 
     Raises:
-      ConfigError: a distance of checkpoints, validations or patches for them, or a number of devices, below 1; both
-        volumes and a dataset or none of them; an unknown storage; augmentation that the representation has not.
+      ConfigError: a distance of checkpoints, validations or patches for them, or a number of devices, below 1; nothing
+        to train on; a share of the dataset that is none; an unknown storage; augmentation that the representation has
+        not.
     """
     for key in ("validation_stride", "validate_every", "checkpoint_every", "devices_per_sample"):
         if section[key] < 1:
             raise ConfigError(f"train.{key}: found {section[key]}, accepted is at least 1")
-    if bool(section.volumes) == bool(section.dataset):
-        found = "both" if section.dataset else "neither"
-        raise ConfigError(f"train: found {found} of volumes and dataset to train on, accepted is one of them")
+    if not (section.volumes or section.dataset):
+        raise ConfigError("train: found neither volumes nor a dataset to train on, accepted are one of them and both")
+    if not 0 < section.dataset_share < 1:
+        raise ConfigError(f"train.dataset_share: found {section.dataset_share}, accepted is above 0 and below 1")
+    if section.volumes and section.dataset and section.centre:
+        raise ConfigError(
+            "train.centre: found True with volumes and a dataset, accepted is False: each has its own means"
+        )
     if section.storage not in STORAGES:
         raise ConfigError(f"train.storage: found {section.storage!r}, accepted are {', '.join(STORAGES)}")
     if (section.symmetries or section.texture) and kind.sample_rotation is None:
@@ -109,13 +116,7 @@ def training(config: ConfigDict) -> Training:
     """
     section, kind = config.train, representation(config)
     check_training(section, kind)
-    source: FieldSource
-    weights: tuple[float, ...] | None
-    if section.volumes:
-        source = fields(section.volumes, "train.volumes", kind, section.centre)
-        weights = tuple(each.weight for each in section.volumes)
-    else:
-        source, weights = _dataset(section.dataset), None
+    source, weights = _source(section, kind)
     check_sizes(source, section.patch)
     initial = _initial(section, kind, source, config.seed)
     apart = section.devices_per_sample
@@ -157,7 +158,7 @@ def training(config: ConfigDict) -> Training:
         name=section.name,
         storage=section.storage,
         data={
-            "trained_on": [described(each) for each in section.volumes] or section.dataset,
+            "trained_on": _trained_on(section),
             "validated_on": [described(each) for each in section.validation],
             "initial": section.initial or "random",
             "previous": (section.previous or section.initial) if previous is not None else "",
@@ -166,6 +167,28 @@ def training(config: ConfigDict) -> Training:
             "augmentation": [name for name in ("symmetries", "texture") if section[name]],
         },
     )
+
+
+def _source(section: ConfigDict, kind: Representation) -> tuple[FieldSource, tuple[float, ...] | None]:
+    """Fields to cut patches from, with the weight of each; None where all positions count alike."""
+    if not section.volumes:
+        return _dataset(section.dataset), None
+    measured = fields(section.volumes, "train.volumes", kind, section.centre)
+    weights = tuple(each.weight for each in section.volumes)
+    if not section.dataset:
+        return measured, weights
+    generated = _dataset(section.dataset)
+    share, count = section.dataset_share, len(generated.shapes)
+    shares = (*((1 - share) * weight / sum(weights) for weight in weights), *(share / count,) * count)
+    return JoinedFields((measured, generated)), shares
+
+
+def _trained_on(section: ConfigDict) -> list[str] | str:
+    """The data in words, for the card."""
+    volumes = [described(each) for each in section.volumes]
+    if not (volumes and section.dataset):
+        return volumes or section.dataset
+    return [*volumes, f"{section.dataset}, {100 * section.dataset_share:g} % of all patches"]
 
 
 def _initial(section: ConfigDict, kind: Representation, source: FieldSource, seed: int) -> Prior:

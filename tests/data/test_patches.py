@@ -7,7 +7,7 @@ import pytest
 
 from polymicros_jax.data import patches
 from polymicros_jax.data.errors import DataError
-from polymicros_jax.data.patches import MemoryFields, batch, check_sizes, cube_symmetries, grid_of_patches
+from polymicros_jax.data.patches import JoinedFields, MemoryFields, batch, check_sizes, cube_symmetries, grid_of_patches
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import quaternion, representation
 
@@ -156,6 +156,16 @@ def test_fields_are_drawn_by_their_weights(weights, shares):
     for number, share in enumerate(shares):
         # Binomial: five standard deviations.
         assert abs((drawn == number).sum() - share * count) <= 5 * np.sqrt(count * share * (1 - share))
+
+
+def test_fields_of_several_sources_are_numbered_one_after_the_other():
+    first, second = marked((2, 2, 2), (4, 4, 4)), marked((3, 3, 3))
+    joined = JoinedFields((first, second))
+    assert joined.shapes == ((2, 2, 2), (4, 4, 4), (3, 3, 3))
+    for index, (source, own) in enumerate([(first, 0), (first, 1), (second, 0)]):
+        np.testing.assert_array_equal(joined.read_patch(index, (0, 0, 0), 2), source.read_patch(own, (0, 0, 0), 2))
+    with pytest.raises(DataError, match=r"fields: found \[1, 2\] channels"):
+        JoinedFields((first, MemoryFields((np.zeros((2, 2, 2, 2)),))))
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 1.0, 1.0), (2.0, -1.0), (0.0, 0.0), (np.nan, 1.0)])
