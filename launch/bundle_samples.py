@@ -1,7 +1,8 @@
-"""Rebuilds the bundled samples from the published files.
+"""Rebuilds the bundled samples from the published files, or those of a generated dataset.
 
 Usage:
     python launch/bundle_samples.py DATA_FOLDER
+    python launch/bundle_samples.py --dataset=runs/generate_64/dataset
 
 DATA_FOLDER holds `exp3d_in100_crop` with `FeatureIds.raw` and `grain_orientations.csv` (columns FeatureId, assigned,
 phi1_rad, Phi_rad, phi2_rad), `exp3d_al1050_labdct` with `lab_dct_Al1050.h5`, and `exp3d_in100_raw_slices_1to5` with
@@ -17,9 +18,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from polymicros_jax.data import store
 from polymicros_jax.data.atomic import replacing
 from polymicros_jax.data.samples import FOLDER
-from polymicros_jax.orientation import quaternion
+from polymicros_jax.orientation import quaternion, representation
 
 IN100_CITATION = "M.A. Groeber, M.A. Jackson, Integr. Mater. Manuf. Innov. 3:5 (2014), doi:10.1186/2193-9772-3-5"
 
@@ -139,10 +141,47 @@ def in100_raw_slices(folder: Path) -> None:
     write("in100_raw_slices", header, arrays)
 
 
+def generated(folder: Path) -> None:
+    """The first sample of each local model of a dataset: what the engine makes, for those who will not run it."""
+    dataset = store.open(folder)
+    settings = dataset.settings
+    kind = representation.get(settings["representation"])
+    records = {index: store.read_record(dataset, index) for index in store.completed(dataset)}
+    for model in settings["local_models"]:
+        source = model["name"].removeprefix("local_")
+        index, record = next(item for item in records.items() if item[1]["local_model"] == model["name"])
+        q = np.asarray(kind.decode(store.read_volume(dataset, index).astype(np.float32))[0])
+        euler = np.round(np.asarray(quaternion.to_euler(q)) * 1e5).astype(np.int32)
+        header = {
+            "spacing": [1.0, 1.0, 1.0],
+            "symmetry": kind.group,
+            "frame": "none",
+            "provenance": {
+                "sample": f"generated_{source}",
+                "simulated": True,
+                "periodic": True,
+                "material": f"none: structure in the manner of {source}",
+                "method": f"simulated: local-to-global diffusion, local model {model['name']} (sha256 of its weights "
+                f"{model['sha256'][:12]}), trained on {model['source']}",
+                "source": f"configs/generate_64.py, sample {index}, seed {record['seed']}, "
+                f"covariance {record['covariance']}",
+                "licence": "Apache-2.0, as this project",
+                "citation": "M. Buzzy, A. Robertson, P. Chen, S. Kalidindi, arXiv:2506.11055 (2025)",
+                "conversions": "channels decoded to the nearest orientation; Euler angles rounded to 1e-5 rad",
+                "limits": "orientations change gradually inside grains; a voxel has no size (1 um is a placeholder)",
+            },
+        }
+        write(f"generated_{source}", header, {"euler": euler, "mask": np.ones(dataset.shape, bool)})
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder with the published files")
-    root = parser.parse_args().data
-    in100(root / "exp3d_in100_crop")
-    al1050(root / "exp3d_al1050_labdct")
-    in100_raw_slices(root / "exp3d_in100_raw_slices_1to5")
+    parser.add_argument("data", type=Path, nargs="?", help="folder with the published files")
+    parser.add_argument("--dataset", type=Path, help="folder of a generated dataset")
+    options = parser.parse_args()
+    if options.data:
+        in100(options.data / "exp3d_in100_crop")
+        al1050(options.data / "exp3d_al1050_labdct")
+        in100_raw_slices(options.data / "exp3d_in100_raw_slices_1to5")
+    if options.dataset:
+        generated(options.dataset)

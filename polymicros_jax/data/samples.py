@@ -1,8 +1,9 @@
-"""Measured volumes that travel with the package, with the split between training and evaluation.
+"""Volumes that travel with the package: measured ones, with the split between training and evaluation, and generated.
 
 `names` lists them, `load` reads one. Grain-averaged volumes are stored as a grain id per voxel and one orientation per
-grain; raw maps as the integers their text files hold. `launch/bundle_samples.py` makes the files from the published
-sources; the data card (`docs/data_card.md`) says what each is.
+grain; raw maps and generated volumes as Euler angles, the integers of a text file's five decimals.
+`launch/bundle_samples.py` makes the files from the published sources and from a dataset; the data card
+(`docs/data_card.md`) says what each is.
 """
 
 import dataclasses
@@ -21,6 +22,9 @@ FOLDER = Path(__file__).parent / "bundled"
 RAW = "_raw_slices"
 """Ending of a sample of raw maps, of the specimen whose volume is named without it."""
 
+SCALES = {"confidence": 1000, "image_quality": 10}
+"""What the integers of a map's fields are multiples of one part of."""
+
 SPLITS: dict[str, dict[str, tuple[int, int]]] = {
     "in100": {"train": (0, 62), "evaluate": (64, 100)},
     "al1050": {"train": (0, 70), "evaluate": (72, 109)},
@@ -33,7 +37,7 @@ def names() -> tuple[str, ...]:
     """Names of the bundled samples.
 
     >>> names()
-    ('al1050', 'in100', 'in100_raw_slices')
+    ('al1050', 'generated_al1050', 'generated_in100', 'in100', 'in100_raw_slices')
     """
     return tuple(sorted(path.stem for path in FOLDER.glob("*.npz")))
 
@@ -113,8 +117,5 @@ def _from_points(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> Orien
         symmetry=header["symmetry"],
         frame=header["frame"],
         provenance=header["provenance"],
-        fields={
-            "confidence": arrays["confidence"].astype(np.float32) / 1000,
-            "image_quality": arrays["image_quality"].astype(np.float32) / 10,
-        },
+        fields={name: arrays[name].astype(np.float32) / scale for name, scale in SCALES.items() if name in arrays},
     )
