@@ -13,8 +13,13 @@ UNASSIGNED = -1
 """Label of voxels that belong to no grain: unobserved, or in a grain smaller than asked for."""
 
 
-def _faces(shape: tuple[int, ...], periodic: bool) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Pairs of index expressions that line up the two sides of all voxel faces, axis by axis."""
+def faces(shape: tuple[int, ...], periodic: bool) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Pairs of index expressions that line up the two sides of all voxel faces, axis by axis.
+
+    >>> number = np.arange(4)
+    >>> [list(zip(number[one].tolist(), number[other].tolist())) for one, other in faces((4,), periodic=True)]
+    [[(0, 1), (1, 2), (2, 3)], [(3, 0)]]
+    """
     for axis, size in enumerate(shape):
         whole = [slice(None)] * len(shape)
 
@@ -64,7 +69,7 @@ def segment(
         raise ValueError(f"mask: found shape {observed.shape}; the map has {shape}")
     number = np.arange(observed.size, dtype=np.int32).reshape(shape)
     starts, stops = [], []
-    for one, other in _faces(shape, periodic):
+    for one, other in faces(shape, periodic):
         same = np.asarray(disorientation(q[one], q[other], group)) < threshold
         same &= observed[one] & observed[other]
         starts.append(number[one][same])
@@ -130,7 +135,7 @@ def neighbours(
     """
     labels = np.asarray(labels)
     found = []
-    for one, other in _faces(labels.shape, periodic):
+    for one, other in faces(labels.shape, periodic):
         a, b = labels[one].ravel(), labels[other].ravel()
         differ = (a != b) & (a >= 0) & (b >= 0)
         found.append(np.sort(np.stack([a[differ], b[differ]], axis=1), axis=1))
@@ -155,7 +160,7 @@ def boundary_disorientations(
     """
     q, labels = np.asarray(q), np.asarray(labels)
     found = [np.zeros(0, q.dtype)]
-    for one, other in _faces(labels.shape, periodic):
+    for one, other in faces(labels.shape, periodic):
         boundary = (labels[one] != labels[other]) & (labels[one] >= 0) & (labels[other] >= 0)
         found.append(np.asarray(disorientation(q[one][boundary], q[other][boundary], group)))
     return np.concatenate(found)
