@@ -151,6 +151,7 @@ def _generate() -> ConfigDict:
             "steps": 25,
             "skip": 12,
             "crystals": True,
+            "boundary_cost": 0.0,
             "attempts": 5,
             "largest_mean_distance": 0.4,
             "fewest_grains": 0,
@@ -191,6 +192,7 @@ def _expand() -> ConfigDict:
             "steps": 25,
             "start": 0.0,
             "until": 1.0,
+            "boundary_cost": 1.0,
             "budget": 20,
             "baselines": True,
         }
@@ -230,6 +232,7 @@ def _realism() -> ConfigDict:
             "skip": 12,
             "skips": (4, 8, 12, 16, 20),
             "crystals": True,
+            "boundary_cost": 1.0,
         }
     )
 

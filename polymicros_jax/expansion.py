@@ -17,6 +17,7 @@ from polymicros_jax.data import export, repair
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.local_global import draw_free
 from polymicros_jax.orientation import grains, ipf
+from polymicros_jax.orientation.grain_averaging import grain_averaged
 from polymicros_jax.progress import Progress
 from polymicros_jax.reconstruct import expand
 from polymicros_jax.results import Results, table, write_json
@@ -66,13 +67,18 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         )
     first = next(iter(maps.values()))
     volumes, rows, files = {}, {}, []
-    named = {f"draw {number}": field for number, field in enumerate(fields)}
-    if objects.baselines:
-        named |= _baselines(objects, targets)
+    drawn = {f"draw {number}": field for number, field in enumerate(fields)}
+    compared = _baselines(objects, targets) if objects.baselines else {}
+    if objects.boundary_cost > 0:
+        compared = {f"{name}, before averaging": field for name, field in drawn.items()} | compared
+        drawn = {
+            name: jnp.asarray(grain_averaged(field, kind, objects.boundary_cost, periodic=True)[0])
+            for name, field in drawn.items()
+        }
     truth = None
     if objects.reference is not None:
         truth = jnp.asarray(kind.encode(repair.fill(objects.reference).quaternions))
-    for number, (name, field) in enumerate(named.items()):
+    for number, (name, field) in enumerate((drawn | compared).items()):
         q, distance = kind.decode(field)
         volume = OrientationVolume(
             quaternions=np.asarray(q),
@@ -97,7 +103,7 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         folder = workdir / f"draw_{number:02d}"
         labels = grains.segment(volume.quaternions, group=kind.group, periodic=True)
         files += [
-            # Voxel by voxel: orientations vary inside the grains of a draw, and a mean would take that out.
+            # Voxels of equal orientation, those of an averaged grain, are one material.
             *export.write_damask(volume, folder / "geometry.vti"),
             export.write(volume, folder / "volume.vti", cells={"ipf_z": _bytes(_colours(volume)), "grain": labels}),
             export.write(volume, folder / "volume.npz"),
@@ -110,7 +116,12 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         title="3D volumes from 2D maps",
         summary="Periodic volumes with the two-point statistics of the maps on the orthogonal planes. The targets come "
         "from the maps alone. The maps themselves, three small samples that contradict each other a little, differ "
-        f"from them by {float(targets.misfit):.3f} root mean square.",
+        f"from them by {float(targets.misfit):.3f} root mean square."
+        + (
+            " Draws are grain averaged: every voxel has the orientation of its grain's mean."
+            if objects.boundary_cost > 0
+            else ""
+        ),
         sections=[
             Section("Match", table=Table(COLUMNS, rows, corner="volume")),
             Section("Maps", figures=[(f"Map normal to {a}.", _map_figure(m, a)) for a, m in maps.items()]),

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ from jaxtyping import Float
 from polymicros_jax.conditioners.crystals import CrystalGuide
 from polymicros_jax.data import store as stores
 from polymicros_jax.data.dataset_card import write_card
-from polymicros_jax.data.feasibility import Limits, check
+from polymicros_jax.data.feasibility import Limits, Rejection, check, count_grains, too_few
 from polymicros_jax.data.sampling_plan import Plan, ingredients, share
 from polymicros_jax.data.throughput import write_timing
 from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn
 from polymicros_jax.local_global import draw
 from polymicros_jax.models import unet3d
 from polymicros_jax.orientation import representation
+from polymicros_jax.orientation.grain_averaging import grain_averaged
 from polymicros_jax.progress import Progress
 from polymicros_jax.results import Results
 from polymicros_jax.spectral.mosm import PRESETS, Bounds, design
@@ -103,6 +104,7 @@ def generate(
     skip: int = 12,
     churn: Churn | None = EDM_CHURN,
     crystals: bool = False,
+    boundary_cost: float = 0.0,
     mixtures: int = 4,
     bounds: str | Bounds | None = None,
     origins: Mapping[str, Float[ArrayLike, " h"]] | None = None,
@@ -129,6 +131,8 @@ def generate(
       skip: steps left out at the noisy end.
       churn: fresh noise a step; None takes none.
       crystals: whether draws are guided to orientations, see `conditioners.crystals`.
+      boundary_cost: of `orientation.grain_averaging`, which gives every grain of a volume one orientation; 0 leaves
+        draws as they are.
       mixtures: Q of the MOSM kernel.
       bounds: of the MOSM parameters; by default the preset of the representation.
       origins: per prior, the channel means that were subtracted from its training data: the prior works about this
@@ -163,6 +167,7 @@ def generate(
     name, channels = _one_representation(priors, shape, steps, skip, attempts)
     plan = Plan(seed=seed, covariances=covariances, models=len(priors), repeats=repeats)
     mine = _mine(plan.samples, worker, workers, indices)
+    finish = _finish(name, limits, boundary_cost, dtype)
     box = _bounds(bounds, name)
     locals_ = _local_models(priors, channels, origins or {}, means or {}, sources or {})
     parameters, report = design(seed, covariances, mixtures=mixtures, channels=channels, bounds=box)
@@ -172,6 +177,7 @@ def generate(
         "skip": skip,
         "churn": None if churn is None else churn._asdict(),
         "crystals": crystals,
+        "boundary_cost": boundary_cost,
         "mixtures": mixtures,
         "bounds": dataclasses.asdict(box),
         "design": dataclasses.asdict(report),
@@ -204,7 +210,7 @@ def generate(
             )
             draws = (np.asarray(field) + local.origin for field in about)
             described = f"sample {index} (seed {seed}, covariance {parts.covariance}, local model {local.name!r})"
-            field, checks, failures = _first_feasible(draws, name, limits, described)
+            field, checks, failures = _first_feasible(draws, finish, described)
             record = {
                 "seed": seed,
                 "covariance": parts.covariance,
@@ -245,9 +251,36 @@ def run(settings: Mapping[str, Any]) -> Results:
     return generate(**settings).results()
 
 
+Checks = dict[str, float | int]
+Finish = Callable[[np.ndarray], tuple[np.ndarray, Checks, Rejection | None]]
+"""From a draw to the volume to store, what was found in it, and why it is not kept if it is not."""
+
+
+def _finish(name: str, limits: Limits, boundary_cost: float, dtype: str) -> Finish:
+    if boundary_cost == 0:
+        return lambda draw: (draw, *check(draw, name, limits))
+    kind = representation.get(name)
+    if boundary_cost < 0 or not kind.invertible:
+        raise ValueError(
+            f"boundary_cost: found {boundary_cost} with {name}, accepted is 0, or with gsh4 and hex27 a number above it"
+        )
+
+    def averaged(draw: np.ndarray) -> tuple[np.ndarray, Checks, Rejection | None]:
+        # How far from crystals it is, is a matter of the draw; how many grains it has, of the volume.
+        measured, rejection = check(draw, name, limits._replace(grains=0))
+        if rejection is not None:
+            return draw, measured, rejection
+        # As the store rounds it: a dataset of draws averaged later is the dataset of averaged draws.
+        volume, labels = grain_averaged(draw.astype(dtype), kind, boundary_cost, periodic=True)
+        found = count_grains(labels)
+        return volume, {**measured, "grains": found}, too_few(found, limits)
+
+    return averaged
+
+
 def _first_feasible(
-    draws: Iterable[np.ndarray], name: str, limits: Limits, described: str
-) -> tuple[np.ndarray, dict[str, float | int], list[dict[str, Any]]]:
+    draws: Iterable[np.ndarray], finish: Finish, described: str
+) -> tuple[np.ndarray, Checks, list[dict[str, Any]]]:
     """The first draw that passes the checks, what they found in it, and what they found in those before.
 
     Where none passes, all of them are among the latter, and the first two are the last draw and its checks.
@@ -256,7 +289,7 @@ def _first_feasible(
     for attempt, field in enumerate(draws):
         if not np.isfinite(field).all():
             raise FloatingPointError(f"{described}: the draw of attempt {attempt} is not finite")
-        checks, rejection = check(field, name, limits)
+        field, checks, rejection = finish(field)
         if rejection is None:
             break
         failures.append({"attempt": attempt, **rejection._asdict(), "checks": checks})

@@ -22,6 +22,7 @@ from polymicros_jax.generation import Summary, generate, sample_key
 from polymicros_jax.local_global import compiled_lgd, draw
 from polymicros_jax.models import unet3d
 from polymicros_jax.orientation import quaternion, representation
+from polymicros_jax.orientation.grain_averaging import grain_averaged
 from polymicros_jax.spectral.mosm import sample_params
 from polymicros_jax.spectral.random_field import sample_mosm
 from polymicros_jax.training.prior import Prior
@@ -290,6 +291,26 @@ def test_guided_draws_are_crystals(tmp_path: Path) -> None:
     assert np.ptp(distances[True]) < 0.6
 
 
+def test_averaged_volumes_are_those_of_the_stored_draws(tmp_path: Path) -> None:
+    kind, prior = representation.get("gsh4"), {"nine": random_prior(1, 0.5, head=0.0)}
+    arguments = {**ARGUMENTS, "covariances": 1, "repeats": 1, "churn": None, "crystals": True, "dtype": "float16"}
+    generate(tmp_path / "drawn", priors=prior, **arguments)
+    generate(tmp_path / "averaged", priors=prior, boundary_cost=0.6, **arguments)
+    (draw_,), (volume,) = (volumes(tmp_path / name) for name in ("drawn", "averaged"))
+    flat, labels = grain_averaged(draw_, kind, 0.6, periodic=True)
+    assert 1 < labels.max() + 1 < labels.size  # noise: few voxels have an equal beside them
+    np.testing.assert_array_equal(volume, flat.astype(np.float16))
+    (record,), (before,) = (records(tmp_path / name) for name in ("averaged", "drawn"))
+    assert record["checks"]["distance_mean"] == before["checks"]["distance_mean"] > 0.01  # of the draw
+    assert record["checks"]["grains"] == (np.bincount(labels.ravel()) >= 8).sum()
+    # One grain: not what was asked for, however it came about.
+    strict = {**arguments, "attempts": 1, "limits": Limits(distance=100.0, grains=2)}
+    summary = generate(tmp_path / "one", priors=prior, boundary_cost=1e6, **strict)
+    assert (summary.made, summary.refused) == (0, 1)
+    refusal = stores.read_refusal(stores.open(tmp_path / "one"), 0)
+    assert refusal["rejected"][0]["reason"] == "1 grains, fewer than 2"
+
+
 def test_a_draw_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     priors = tiny_priors()
     broken = jax.tree.map(lambda leaf: leaf * jnp.nan, priors["fine"].params)
@@ -337,6 +358,7 @@ def test_another_run_is_refused(unbroken: tuple[Path, Summary, int], change: dic
         ({"origins": {"fine": np.zeros(3)}}, "origin and mean of 'fine'"),
         ({"worker": 2, "workers": 2}, "worker 2 of 2"),
         ({"dtype": "int8"}, "dtype: found 'int8'"),
+        ({"boundary_cost": -1.0}, "boundary_cost: found -1.0 with gsh4"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from polymicros_jax.orientation import grains, representation
 from polymicros_jax.types import ArrayLike
@@ -61,8 +61,21 @@ def check(
         reason = f"mean distance to the manifold {mean:.3f} above {limits.distance:g}"
         return measured, Rejection("distance_mean", reason)
     if limits.grains > 0:
-        labels = grains.segment(quaternions, limits.threshold, kind.group, periodic=True, minimum_size=GRAIN_VOXELS)
-        measured["grains"] = int(np.max(labels)) + 1
-        if measured["grains"] < limits.grains:
-            return measured, Rejection("grains", f"{measured['grains']} grains, fewer than {limits.grains}")
+        labels = grains.segment(quaternions, limits.threshold, kind.group, periodic=True)
+        measured["grains"] = count_grains(labels)
+        return measured, too_few(measured["grains"], limits)
     return measured, None
+
+
+def count_grains(labels: Int[np.ndarray, "nx ny nz"]) -> int:
+    """Number of grains of at least `GRAIN_VOXELS` voxels.
+
+    >>> count_grains(np.repeat(np.arange(3), [8, 7, 9]).reshape(4, 3, 2))
+    2
+    """
+    return int((grains.sizes(labels) >= GRAIN_VOXELS).sum())
+
+
+def too_few(found: int, limits: Limits) -> Rejection | None:
+    """Why a volume of so many grains is not kept, if it is not."""
+    return Rejection("grains", f"{found} grains, fewer than {limits.grains}") if found < limits.grains else None

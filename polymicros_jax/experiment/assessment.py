@@ -32,6 +32,7 @@ class Realism:
       bounds: of the covariances; None is the representation's preset.
       skip: of the dataset; ``skips`` are those of the curve.
       crystals: whether draws are guided to orientations and take no fresh noise, as `generate` does by default.
+      boundary_cost: of the grain averaging that is shown beside the draws; 0 for none.
     """
 
     seed: int
@@ -48,6 +49,7 @@ class Realism:
     skip: int
     skips: tuple[int, ...]
     crystals: bool
+    boundary_cost: float
 
 
 def realism(config: ConfigDict) -> Realism:
@@ -67,6 +69,8 @@ def realism(config: ConfigDict) -> Realism:
         for skip in skips:
             if not 0 < skip < section.steps:
                 raise ConfigError(f"realism.{key}: found {skip}, accepted is 0 < skip < steps = {section.steps}")
+    if section.boundary_cost < 0:
+        raise ConfigError(f"realism.boundary_cost: found {section.boundary_cost}, accepted is 0 or more")
     if any(side % prior.network.stride for side in section.shape):
         raise ConfigError(f"realism.shape: found {section.shape}, accepted are multiples of {prior.network.stride}")
     return Realism(
@@ -84,6 +88,7 @@ def realism(config: ConfigDict) -> Realism:
         skip=section.skip,
         skips=tuple(section.skips),
         crystals=section.crystals,
+        boundary_cost=section.boundary_cost,
     )
 
 

@@ -30,6 +30,11 @@ def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             raise ConfigError(f"generate.priors: {name} is a prior of {prior.representation}, not of {kind.name}")
     if section.crystals and not kind.invertible:
         raise ConfigError(f"generate.crystals: found True, accepted with {kind.name} is False: it cannot be decoded")
+    if section.boundary_cost < 0 or (section.boundary_cost and not kind.invertible):
+        raise ConfigError(
+            f"generate.boundary_cost: found {section.boundary_cost}, accepted with {kind.name} is 0"
+            + (" or more" if kind.invertible else "")
+        )
     if section.crystals:
         for each in section.priors:
             refuse_centred(each, "generate.priors with generate.crystals")
@@ -47,6 +52,7 @@ def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         # A guided draw takes no fresh noise: with it draws of an imperfect prior lose their variance.
         "churn": None if section.crystals else EDM_CHURN,
         "crystals": section.crystals,
+        "boundary_cost": section.boundary_cost,
         "mixtures": section.mixtures,
         "bounds": section.bounds or None,
         "limits": Limits(distance=section.largest_mean_distance, grains=section.fewest_grains),

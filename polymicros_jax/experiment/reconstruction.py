@@ -88,6 +88,7 @@ class Expansion:
       spacing: of the volumes to draw, along each axis that of the maps that run along it.
       settings: keyword arguments of `reconstruct.expand`.
       baselines: whether the prior without maps and the statistics without a prior stand beside the draws.
+      boundary_cost: of the grain averaging that ends a draw; 0 leaves draws as they are.
     """
 
     seed: int
@@ -99,6 +100,7 @@ class Expansion:
     spacing: tuple[float, float, float]
     settings: dict[str, Any]
     baselines: bool
+    boundary_cost: float
 
 
 def expansion(config: ConfigDict) -> Expansion:
@@ -132,6 +134,8 @@ def expansion(config: ConfigDict) -> Expansion:
     check_draws(section, "expand", section.start)
     if not section.until >= 0.0:
         raise ConfigError(f"expand.until: found {section.until}, accepted is a noise level, or 0 to match to the end")
+    if section.boundary_cost < 0:
+        raise ConfigError(f"expand.boundary_cost: found {section.boundary_cost}, accepted is 0 or more")
     if section.budget < LEAST_BUDGET:
         raise ConfigError(f"expand.budget: found {section.budget}, accepted is at least {LEAST_BUDGET}")
     if any(size % prior.network.stride for size in section.shape):
@@ -152,6 +156,7 @@ def expansion(config: ConfigDict) -> Expansion:
             "budget": section.budget,
         },
         baselines=section.baselines,
+        boundary_cost=section.boundary_cost,
     )
 
 
