@@ -150,8 +150,12 @@ def generated(folder: Path) -> None:
     for model in settings["local_models"]:
         source = model["name"].removeprefix("local_")
         index, record = next(item for item in records.items() if item[1]["local_model"] == model["name"])
-        q = np.asarray(kind.decode(store.read_volume(dataset, index).astype(np.float32))[0])
-        euler = np.round(np.asarray(quaternion.to_euler(q)) * 1e5).astype(np.int32)
+        # The volumes are grain averaged: as many different values as grains.
+        voxels = store.read_volume(dataset, index).reshape(-1, kind.channels)
+        values, grain = np.unique(voxels, axis=0, return_inverse=True)
+        orientation = np.asarray(kind.decode(values.astype(np.float32))[0])
+        if len(values) > np.iinfo(np.uint16).max:
+            raise ValueError(f"sample {index}: found {len(values)} orientations, accepted are those of grains")
         header = {
             "spacing": [1.0, 1.0, 1.0],
             "symmetry": kind.group,
@@ -167,11 +171,13 @@ def generated(folder: Path) -> None:
                 f"covariance {record['covariance']}",
                 "licence": "Apache-2.0, as this project",
                 "citation": "M. Buzzy, A. Robertson, P. Chen, S. Kalidindi, arXiv:2506.11055 (2025)",
-                "conversions": "channels decoded to the nearest orientation; Euler angles rounded to 1e-5 rad",
-                "limits": "orientations change gradually inside grains; a voxel has no size (1 um is a placeholder)",
+                "conversions": "channels decoded to the nearest orientation",
+                "limits": "the draw was grain averaged: orientations inside grains, which varied by some ten degrees, "
+                "are those of the means; a voxel has no size (1 um is a placeholder)",
             },
         }
-        write(f"generated_{source}", header, {"euler": euler, "mask": np.ones(dataset.shape, bool)})
+        arrays = {"grain": grain.reshape(dataset.shape).astype(np.uint16), "orientation": orientation}
+        write(f"generated_{source}", header, arrays)
 
 
 if __name__ == "__main__":

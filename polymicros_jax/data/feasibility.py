@@ -62,8 +62,8 @@ def check(
         return measured, Rejection("distance_mean", reason)
     if limits.grains > 0:
         labels = grains.segment(quaternions, limits.threshold, kind.group, periodic=True)
-        measured["grains"] = count_grains(labels)
-        return measured, too_few(measured["grains"], limits)
+        found = count_grains(labels)
+        return {**measured, "grains": found}, too_few(found, limits)
     return measured, None
 
 

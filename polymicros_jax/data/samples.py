@@ -1,9 +1,8 @@
 """Volumes that travel with the package: measured ones, with the split between training and evaluation, and generated.
 
 `names` lists them, `load` reads one. Grain-averaged volumes are stored as a grain id per voxel and one orientation per
-grain; raw maps and generated volumes as Euler angles, the integers of a text file's five decimals.
-`launch/bundle_samples.py` makes the files from the published sources and from a dataset; the data card
-(`docs/data_card.md`) says what each is.
+grain; raw maps as the integers their text files hold. `launch/bundle_samples.py` makes the files from the published
+sources and from a dataset; the data card (`docs/data_card.md`) says what each is.
 """
 
 import dataclasses
@@ -21,9 +20,6 @@ FOLDER = Path(__file__).parent / "bundled"
 
 RAW = "_raw_slices"
 """Ending of a sample of raw maps, of the specimen whose volume is named without it."""
-
-SCALES = {"confidence": 1000, "image_quality": 10}
-"""What the integers of a map's fields are multiples of one part of."""
 
 SPLITS: dict[str, dict[str, tuple[int, int]]] = {
     "in100": {"train": (0, 62), "evaluate": (64, 100)},
@@ -117,5 +113,8 @@ def _from_points(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> Orien
         symmetry=header["symmetry"],
         frame=header["frame"],
         provenance=header["provenance"],
-        fields={name: arrays[name].astype(np.float32) / scale for name, scale in SCALES.items() if name in arrays},
+        fields={
+            "confidence": arrays["confidence"].astype(np.float32) / 1000,
+            "image_quality": arrays["image_quality"].astype(np.float32) / 10,
+        },
     )

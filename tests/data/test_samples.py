@@ -5,7 +5,7 @@ import pytest
 
 from polymicros_jax.data import ebsd, samples
 from polymicros_jax.data.errors import DataError
-from polymicros_jax.orientation import quaternion
+from polymicros_jax.orientation import grains, quaternion
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the published files are not here")
@@ -64,7 +64,9 @@ def test_generated_samples_say_so_and_are_periodic(name: str) -> None:
         # The wrap is one plane of 64 like any other: means over 4096 faces in some 100 grains scatter by a tenth. In a
         # volume that is not periodic neighbours there are unrelated: 40 degrees apart, not 10.
         assert across == pytest.approx(inside, rel=0.35)
-    # Several hundred grains, none of which fills the volume: two voxels apart by half the side are unrelated.
+    grain = grains.segment(q, periodic=True)
+    assert grains.sizes(grain).max() < 0.05 * grain.size
+    # Two voxels apart by half the side are unrelated.
     apart = np.degrees(np.asarray(quaternion.disorientation(q, np.roll(q, (32, 32, 32), (0, 1, 2)), "432")))
     assert apart.mean() > 30
 
