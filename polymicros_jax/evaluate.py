@@ -107,7 +107,7 @@ def _write_report(
         title: {name: row["mean_disorientation_deg"] for name, row in rows.items()} for title, rows in tables.items()
     }
     label = "mean disorientation on missing voxels (°)"
-    overview = [("Every task, every method (Fig. 9 of the paper).", ablation.bars(mean, ylabel=label))]
+    overview = [("Every task, every method (Fig. 9 of the paper).", ablation.dots(mean, xlabel=label))]
     files = [canvas.save(overview[0][1], workdir / "masks.png")]
     if len(objects.thetas) > 1:
         for number, (title, values) in enumerate(mean.items()):

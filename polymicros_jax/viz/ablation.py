@@ -1,8 +1,8 @@
 """How an error changes with a setting, and from task to task: the paper's Figs. 8 and 9 in degrees."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from polymicros_jax.viz import canvas
@@ -58,40 +58,38 @@ def curves(
     return drawing
 
 
-def bars(groups: Mapping[str, Mapping[str, float | None]], *, ylabel: str, title: str = "") -> Figure:
-    """One row of bars per task, one bar per method; methods that cannot do a task leave a space.
+def dots(groups: Mapping[str, Mapping[str, float | None]], *, xlabel: str) -> Figure:
+    """One line per task with a mark per method (Cleveland's dot plot); a method that cannot do a task has no mark.
 
     Args:
         groups: Name of a task to the value of each method, None where there is none.
-        ylabel: Quantity and unit.
-        title: Heading.
+        xlabel: Quantity and unit.
 
     Raises:
         ValueError: no task.
 
     >>> tasks = {"sections": {"nearest": 6.6, "prior": 4.3}, "gaps": {"nearest": 2.0, "prior": None}}
-    >>> drawing = bars(tasks, ylabel="error (°)")
-    >>> len(drawing.axes[0].patches)  # no bar where a method cannot do a task
-    3
+    >>> drawing = dots(tasks, xlabel="error (°)")
+    >>> [len(line.get_xdata()) for line in drawing.axes[0].lines]
+    [2, 1]
     """
     if not groups:
         raise ValueError("groups: got none, at least one is needed")
     methods = list(dict.fromkeys(name for rows in groups.values() for name in rows))
-    height = 0.8 / len(methods)
-    drawing = canvas.figure(6.2, 0.9 + len(groups) * max(0.6, 0.16 * len(methods)))
+    labels = [textwrap.fill(name, 46) for name in groups]
+    drawing = canvas.figure(7.0, 1.3 + 0.16 * sum(2 + label.count("\n") for label in labels))
     axes = drawing.subplots()
     for number, method in enumerate(methods):
         values = [rows.get(method) for rows in groups.values()]
-        places = np.array([row for row, value in enumerate(values) if value is not None], dtype=float)
-        lengths = [value for value in values if value is not None]
-        colour, _ = LINES[number % len(LINES)]
-        hatch = "" if number < len(LINES) else "///"
-        axes.barh(places - 0.4 + (number + 0.5) * height, lengths, height, color=colour, hatch=hatch, label=method)
-    axes.set_yticks(range(len(groups)), list(groups), fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlabel(ylabel)
-    axes.grid(alpha=0.3, axis="x")
-    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    if title:
-        axes.set_title(title, fontsize=10)
+        places = [row for row, value in enumerate(values) if value is not None]
+        colour, marker = LINES[number % len(LINES)]
+        face = colour if number < len(LINES) else "none"
+        found = [value for value in values if value is not None]
+        axes.plot(found, places, marker, color=colour, markerfacecolor=face, markersize=5, alpha=0.85, label=method)
+    axes.set_yticks(range(len(groups)), labels, fontsize=7)
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.set_xlim(left=0.0)
+    axes.set_xlabel(xlabel)
+    axes.grid(alpha=0.3)
+    drawing.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=3)
     return drawing

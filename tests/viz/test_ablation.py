@@ -1,5 +1,7 @@
 """Ablation figures show the numbers they were given."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -19,16 +21,25 @@ def test_curves_hold_the_values_and_the_levels() -> None:
     assert {text.get_text() for text in axes.get_legend().get_texts()} == {"a", "b", "c"}
 
 
-def test_bars_leave_a_space_where_a_method_has_no_value() -> None:
-    drawing = ablation.bars({"sections": {"a": 1.0, "b": 2.0}, "box": {"a": 3.0, "c": None}}, ylabel="°")
+def test_dots_leave_a_space_where_a_method_has_no_value() -> None:
+    drawing = ablation.dots({"sections": {"a": 1.0, "b": 2.0}, "box": {"a": 3.0, "c": None}}, xlabel="°")
     (axes,) = drawing.axes
-    widths = {box.get_label(): [bar.get_width() for bar in box] for box in axes.containers}
-    assert widths == {"a": [1.0, 3.0], "b": [2.0], "c": []}
+    marks = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
+    assert marks == {"a": ([1.0, 3.0], [0, 1]), "b": ([2.0], [0]), "c": ([], [])}
     assert [text.get_text() for text in axes.get_yticklabels()] == ["sections", "box"]
-    # Bars of a task stand around its tick, apart from each other.
-    a, b = axes.containers[0][0], axes.containers[1][0]
-    assert a.get_y() + a.get_height() <= b.get_y() + 1e-9
-    assert -0.5 < a.get_y() < 0.5
+
+
+def test_long_names_of_many_tasks_leave_room_for_the_marks() -> None:
+    name = "in100/evaluate, one section in 4 along z known and all but a box of 12 x 12 x 12 at 12, 18, "
+    drawing = ablation.dots({f"{name}{number}": {"a": 1.0, "b": 2.0} for number in range(16)}, xlabel="°")
+    drawing.canvas.draw()
+    (axes,) = drawing.axes
+    assert axes.get_position().width > 0.4
+    page = drawing.bbox
+    boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
+    assert min(box.x0 for box in boxes) >= page.x0
+    # One below the other, from the first task on.
+    assert all(upper.y0 >= lower.y1 for upper, lower in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +47,7 @@ def test_bars_leave_a_space_where_a_method_has_no_value() -> None:
     [
         (lambda: ablation.curves([1.0], {}, xlabel="", ylabel=""), "none"),
         (lambda: ablation.curves([1.0], {"a": [1.0, 2.0]}, xlabel="", ylabel=""), "'a': holds 2 values, x has 1"),
-        (lambda: ablation.bars({}, ylabel=""), "none"),
+        (lambda: ablation.dots({}, xlabel=""), "none"),
     ],
 )
 def test_empty_figures_are_refused(call, reason: str) -> None:

@@ -99,9 +99,9 @@ def realistic(path: Path) -> int:
     figures.append(("Colour key.", ipf_key.ipf_key("432")))
     degrees = slices.degree_maps(errors, axis=0, spacing=spacing, known=known)
     boxes = cubes.cubes({"input": rgb, "result": rgb}, spacing=spacing, columns=2)
-    overview = ablation.bars(
+    overview = ablation.dots(
         {f"in100/evaluate, every {n}-th section along z": dict.fromkeys(METHODS, float(n)) for n in (2, 4, 8)},
-        ylabel="mean disorientation on missing voxels (°)",
+        xlabel="mean disorientation on missing voxels (°)",
     )
     report.write(
         path,
