@@ -4,6 +4,7 @@ What:     the middle sections of a measured region of Inconel 100, normal to x, 
 Command:  python -m polymicros_jax.main --config=configs/expand.py
 Cost:     about 5 minutes on two cores, two of them compilation.
 Expect:   runs/expand/report.html; per draw geometry.vti and material.yaml (DAMASK), volume.vti (ParaView), volume.npz.
+          Each grain of a draw has one orientation (--config.expand.boundary_cost=0 leaves draws as they are).
 Own maps: --config.expand.volume.source="" --config.expand.maps.z.source=map.ang --config.expand.maps.z.frame=edax
           A map is read as a section normal to z. Those normal to x and y are first turned into their planes, with their
           orientations, by `OrientationVolume.rotate_frame` and saved: --config.expand.maps.x.source=map_x.npz ...

@@ -130,12 +130,13 @@ PARTS = (
     Part("ablation_theta", "How long to condition", "--config=configs/ablation_theta.py", errors, ("theta_00.png",)),
     Part("ablation_masks", "Which voxels are known", "--config=configs/ablation_masks.py", errors, ("masks.png",)),
     Part("repair_gaps", "Lost points", "--config=configs/repair_gaps.py", lambda m: f"{errors(m)}\n\n{intervals(m)}"),
-    Part("expand", "Volumes of 32^3 from three maps", "--config=configs/expand.py", volumes),
+    Part("expand", "Volumes of 32^3 from three maps", "--config=configs/expand.py", volumes, ("volumes.png",)),
     Part(
         "expand_64",
         "Volumes of 64^3",
         "--config=configs/expand.py --config.expand.shape='(64,64,64)' --workdir=runs/expand_64",
         volumes,
+        ("volumes.png",),
     ),
 )
 

@@ -22,7 +22,7 @@ from polymicros_jax.progress import Progress
 from polymicros_jax.reconstruct import expand
 from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.spectral.two_point import covariances
-from polymicros_jax.viz import cubes, distributions, report, slices
+from polymicros_jax.viz import canvas, cubes, distributions, report, slices
 from polymicros_jax.viz.report import Column, Section, Table
 
 MINIMUM_GRAIN = 8
@@ -111,6 +111,8 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
     if objects.reference is not None:
         volumes["reference"] = objects.reference
         rows["reference"] = _structure(objects.reference, periodic=False)
+    drawing = _cubes(volumes)
+    picture = canvas.save(drawing, workdir / "volumes.png")
     page = report.write(
         workdir / "report.html",
         title="3D volumes from 2D maps",
@@ -125,7 +127,7 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         sections=[
             Section("Match", table=Table(COLUMNS, rows, corner="volume")),
             Section("Maps", figures=[(f"Map normal to {a}.", _map_figure(m, a)) for a, m in maps.items()]),
-            Section("Volumes", figures=[("IPF colours for sample z.", _cubes(volumes))]),
+            Section("Volumes", figures=[("IPF colours for sample z.", drawing)]),
             Section("Distributions", figures=_distributions(volumes)),
         ],
         provenance=json.loads((workdir / "environment.json").read_text()),
@@ -144,7 +146,7 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         "far_share",
     )
     lines = {name: [row.get(key) for key in keys] for name, row in rows.items()}
-    return Results(table(head, lines), [page, metrics, *files])
+    return Results(table(head, lines), [page, picture, metrics, *files])
 
 
 def _baselines(objects: experiment.Expansion, targets: SliceTargets) -> dict[str, Float[Array, "nx ny nz h"]]:
