@@ -33,6 +33,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "orientation.rogsh": ("from_euler",),
     "orientation.embedding": ("encode", "decode"),
     "orientation.harmonics": ("symmetrised",),
+    "orientation.grains": ("segment", "sizes", "equivalent_diameters", "neighbours", "boundary_disorientations"),
+    "orientation.grain_averaging": ("grain_averaged", "merge"),
     "orientation.texture": ("odf_coefficients", "odf", "texture_index", "pole_figure", "disorientation_distribution"),
     "spectral.two_point": (
         "correlations",
