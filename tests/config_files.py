@@ -9,14 +9,14 @@ ROOT = Path(__file__).parents[1]
 NAMES = tuple(sorted(path.stem for path in (ROOT / "configs").glob("*.py")))
 
 
-def load(name: str) -> ConfigDict:
-    """The config of ``configs/NAME.py``."""
+def load(name: str, *arguments: str) -> ConfigDict:
+    """The config of ``configs/NAME.py``, with what stands after the colon on the command line."""
     spec = importlib.util.spec_from_file_location(f"configs_{name}", ROOT / "configs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config()
+    return module.get_config(*arguments)
 
 
 def shrink_training(config: ConfigDict, steps: int = 2) -> ConfigDict:

@@ -32,6 +32,18 @@ def test_a_config_names_a_task_and_says_how_it_is_run(name: str) -> None:
     assert f"--config=configs/{name}.py" in text
 
 
+def test_a_dataset_and_its_control_differ_in_the_patches_alone() -> None:
+    mixed, generated, measured = (config_files.load("finetune_64", name) for name in ("mixed", "generated", "measured"))
+    assert (bool(generated.train.volumes), measured.train.dataset) == (False, "")
+    assert mixed.train.volumes == measured.train.volumes
+    assert mixed.train.dataset == generated.train.dataset == "runs/generate_64/dataset"
+    for config in (mixed, generated, measured):
+        config.train.volumes, config.train.dataset = (), ""
+    assert mixed == generated == measured
+    with pytest.raises(ValueError, match="source: found 'simulated', accepted are mixed, generated, measured"):
+        config_files.load("finetune_64", "simulated")
+
+
 @pytest.mark.parametrize(
     ("name", "millions"),
     [

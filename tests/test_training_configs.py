@@ -139,10 +139,7 @@ def test_the_card_says_what_was_taken_of_a_volume() -> None:
 
 
 def test_a_local_model_is_named_after_its_source() -> None:
-    path = config_files.ROOT / "configs" / "local_measured.py"
-    namespace: dict = {"__name__": "local_measured"}
-    exec(compile(path.read_text(), path, "exec"), namespace)
     for source, name, held_out in (("al1050", "local_al1050", 1), ("scans/steel.h5oina", "local_steel", 0)):
-        train = namespace["get_config"](source).train
+        train = config_files.load("local_measured", source).train
         assert (train.name, len(train.validation), len(train.volumes)) == (name, held_out, 1)
         assert train.volumes[0].source == ("al1050/train" if held_out else source)
