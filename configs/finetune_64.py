@@ -8,7 +8,7 @@ Command:  python -m polymicros_jax.main --config=configs/finetune_64.py --workdi
           python -m polymicros_jax.main --config=configs/finetune_64.py:generated --workdir=runs/finetune_64_generated
 Cost:     about five seconds a step on one core: 20 minutes each.
 Expect:   runs/finetune_64_mixed/finetuned.safetensors; its card sets the held-out scores of Inconel 100 beside those of
-          the prior it began from. What came of it is in docs/results.md.
+          the prior it began from. No weights of it ship.
 """
 
 from ml_collections import ConfigDict
