@@ -185,7 +185,7 @@ def test_what_is_to_be_trained_on(tmp_path: Path) -> None:
         ({"dataset_share": 1.0}, "dataset_share: found 1"),
         (
             {"dataset": "runs/some/dataset", "centre": True},
-            "train.centre: found True, accepted with",
+            "train.centre: found True with volumes and a dataset",
         ),
     )
     for change, message in changes:

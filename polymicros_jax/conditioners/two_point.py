@@ -128,7 +128,7 @@ def two_point(
     return TwoPoint(planes=dict(planes), roots=plane_roots(planes), mean=mean, budget=budget, sweeps=sweeps)
 
 
-def plane_covariances(x: Float[Array, "nx ny nz h"]) -> dict[str, Float[Array, "_ _ h h"]]:
+def plane_covariances(x: Float[ArrayLike, "nx ny nz h"]) -> dict[str, Float[Array, "_ _ h h"]]:
     """Two-point covariances on the three planes through zero lag; periodic.
 
     >>> x = jnp.arange(2.0)[:, None, None, None] * jnp.ones((2, 2, 2, 1))
@@ -136,6 +136,7 @@ def plane_covariances(x: Float[Array, "nx ny nz h"]) -> dict[str, Float[Array, "
     >>> planes["z"][..., 0, 0].round(3).tolist(), planes["x"][..., 0, 0].round(3).tolist()
     ([[0.25, 0.25], [-0.25, -0.25]], [[0.25, 0.25], [0.25, 0.25]])
     """
+    x = jnp.asarray(x)
     return orthogonal_planes(x - jnp.mean(x, axis=(0, 1, 2), keepdims=True))
 
 
