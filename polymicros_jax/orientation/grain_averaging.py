@@ -52,8 +52,8 @@ def grain_averaged(
     >>> kind = representation.get("gsh4")
     >>> part = kind.encode(load("generated_in100").quaternions[:16, :16, :16])
     >>> flat, labels = grain_averaged(part, kind)
-    >>> int(labels.max()) + 1 < 50, len(np.unique(flat.reshape(-1, 9), axis=0)) == labels.max() + 1
-    (True, True)
+    >>> int(labels.max()) + 1, len(np.unique(flat.reshape(-1, 9), axis=0))  # in 4096 voxels
+    (31, 31)
     """
     if not kind.invertible:
         raise ValueError(f"representation: found {kind.name}, accepted is one that can be turned back: gsh4, hex27")
