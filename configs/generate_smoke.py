@@ -21,8 +21,4 @@ def get_config() -> ConfigDict:
     generate.shape = (16, 16, 16)
     generate.covariances = 4
     generate.repeats = 2
-    # A covariance has its few waves in any box: at 16^3 they are 2 to 4 voxels wide, finer than any grain the prior has
-    # seen, and it can do little with them. The volumes lie 0.65 to 0.72 of the manifold's norm away from it, a Gaussian
-    # field 0.67 (measured). They pass here, and their records say so.
-    generate.largest_mean_distance = 1.0
     return config
