@@ -1,8 +1,8 @@
 """A dataset of 64^3 volumes on a CPU: what the prior is fine-tuned on by configs/finetune_64.py.
 
 What:     200 periodic volumes (50 covariances x 2 local models x 2 repeats), refined by the shipped local models of
-          Inconel 100 and Al1050. The last 8 of 15 noise levels are taken, from the noise of the paper's 12th of 25:
-          draws are as near to their source as with 25 (docs/design.md), and cost 15 evaluations of the network, not 25.
+          Inconel 100 and Al1050. The last 5 of 9 noise levels are taken, from the noise of the paper's 12th of 25: once
+          averaged, draws are as near to their source (docs/design.md), and cost 9 evaluations of the network, not 25.
           Then they are grain averaged: orientations change gradually in what the small models draw, and in no grain.
 Command:  python -m polymicros_jax.main --config=configs/generate_64.py
           Two processes, one a core:  launch/generate_workers.sh 2 configs/generate_64.py runs/generate_64
@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     generate.shape = (64, 64, 64)
     generate.covariances = 50
     generate.repeats = 2
-    generate.steps, generate.skip = 15, 7
+    generate.steps, generate.skip = 9, 4
     generate.boundary_cost = 1.0
     generate.fewest_grains = 50
     generate.dtype = "float16"
