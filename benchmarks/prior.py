@@ -1,10 +1,9 @@
-"""The prior beside the same network in PyTorch, in one process: optimisation step, denoiser, refinement, memory.
+"""The prior beside the same network in PyTorch, in one process: optimisation step, denoiser, refinement.
 
     pip install torch                                   # on a machine without a card: the build for CPUs
     python benchmarks/prior.py                                              # compact prior
     python benchmarks/prior.py --network local --side 32 --batch 8 --dtype bfloat16 --compile      # on a card
     python benchmarks/prior.py --network local --side 128 --batch 1 --dtype bfloat16 --refine 23   # LGD refinement
-    python benchmarks/prior.py --network foundation --side 128 --batch 1 --dtype bfloat16 --memory --devices 2
 
 PyTorch gets the parameters of our network and must give the same output before anything is timed. It runs channels
 last, with autocast for bfloat16, the fused optimiser, TF32 where the card has it, and with ``--compile`` through
@@ -15,20 +14,6 @@ the least processor time, since wall time says little on a shared machine; the r
 
 ``--refine N`` draws one periodic volume by LGD with N evaluations of the network, from random covariances to the field,
 and gives the rate and its share of the card's peak (``--peak`` in TFLOP/s where the card is not known here).
-
-``--memory`` gives ``compiled.memory_analysis()`` of our optimisation step with and without rematerialisation, from
-shapes alone, on each of ``--devices`` that share a sample (on a CPU they are emulated). Compiled for a CPU it takes the
-convolution of accelerators, but that backend has no bfloat16 arithmetic (float32 copies), keeps transposed copies of
-inputs for the gradients of kernels, and drops the barriers of rematerialisation before it schedules, so that most of
-what is recomputed lives as long as what is stored: what it says is more than a card should need. Compiled for a CPU,
-foundation network, 1 x 128^3, bfloat16, GiB a device:
-
-    devices of a sample     state     scratch with rematerialisation     without
-    1                         3.9                               89.5       105.2
-    2                         3.9                               44.8        54.4
-
-So a step with one volume of 128^3 fits two devices of 80 GB each. One device alone may be enough; no card was there to
-tell.
 
 Last result: compact network, defaults, two cores with little other load (calls alternate), PyTorch 2.14.1::
 
@@ -62,27 +47,19 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import torch.nn.functional as F
+from networks import NETWORKS, SIGMA_DATA
 from torch.utils.flop_counter import FlopCounterMode
 
 from polymicros_jax import local_global
-from polymicros_jax.models import convolution, layers, unet3d
+from polymicros_jax.models import unet3d
 from polymicros_jax.models.averaging import INITIAL_LOGIT
 from polymicros_jax.models.unet3d import UNet3DConfig
 from polymicros_jax.spectral.mosm_design import sample_params
-from polymicros_jax.training.mesh import build_mesh
 from polymicros_jax.training.prior import Prior
 from polymicros_jax.training.step import Optimisation, build_step, create_state
 
-NETWORKS = {
-    "tiny": UNet3DConfig(channels=3, width=8, multipliers=(1, 2), heads=2, head_width=4),
-    "compact": UNet3DConfig(channels=9, multipliers=(2, 3, 3), patch=2, detail=16, rounds=2, coarse=2),
-    "local": UNet3DConfig(channels=3, multipliers=(4, 8, 16)),
-    "foundation": UNet3DConfig(channels=3, multipliers=(8, 16, 24)),
-}
 PEAKS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "RTX 4090": 165.0}
 """Dense bfloat16 TFLOP/s of the makers' data sheets."""
-
-SIGMA_DATA = 0.5
 
 
 class Tree(torch.nn.Module):
@@ -390,30 +367,6 @@ def refinement(config: UNet3DConfig, side: int, evaluations: int, repeats: int, 
     print(f"LGD of one {side}^3 volume, {count} evaluations on {card}: {times[0]:.2f} s, {rate:.2f} TFLOP/s, {share}")
 
 
-def memory(config: UNet3DConfig, side: int, batch: int, devices: int) -> None:
-    """Memory of one optimisation step on each device, compiled from shapes."""
-    if jax.default_backend() == "cpu":
-        layers.convolve = convolution.convolve_volumes
-    mesh = build_mesh(devices, jax.devices()[:devices]) if devices > 1 else None
-    optimisation = Optimisation(100, batch)
-    patches = jax.ShapeDtypeStruct((batch, side, side, side, config.channels), jnp.float32)
-    for remat in (True, False):
-        network = dataclasses.replace(config, remat=remat)
-        state = jax.eval_shape(
-            lambda key, network=network: create_state(unet3d.init(key, network), optimisation), jax.random.key(0)
-        )
-        step = build_step(network, SIGMA_DATA, "benchmark", optimisation, jax.random.key(0), mesh=mesh)
-        used = step.lower(state, patches).compile().memory_analysis()
-        if used is None:
-            raise SystemExit("this backend reports no memory")
-        arguments, scratch = used.argument_size_in_bytes, used.temp_size_in_bytes
-        print(
-            f"{batch} x {side}^3 over {devices} devices, {network.compute_dtype}, {'with' if remat else 'without'} "
-            f"rematerialisation: {arguments / 2**30:.1f} GiB of state and {scratch / 2**30:.1f} GiB of scratch on each",
-            flush=True,
-        )
-
-
 def main() -> None:
     """Parses and dispatches."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -429,17 +382,11 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="time torch.compile too")
     parser.add_argument("--refine", type=int, metavar="EVALUATIONS", help="odd, at most 49")
     parser.add_argument("--peak", type=float, help="of the card, TFLOP/s")
-    parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--devices", type=int, default=1, help="that share one sample, for --memory")
     given = parser.parse_args()
-    if given.devices > 1:
-        jax.config.update("jax_num_cpu_devices", given.devices)
     if given.device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     config = dataclasses.replace(NETWORKS[given.network], compute_dtype=given.dtype, remat=given.remat)
-    if given.memory:
-        memory(config, given.side, given.batch, given.devices)
-    elif given.refine:
+    if given.refine:
         refinement(config, given.side, given.refine, given.repeats, given.peak)
     else:
         side_by_side(config, given.side, given.batch, given.repeats, given.compile)
