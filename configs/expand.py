@@ -2,8 +2,9 @@
 
 What:     the middle sections of a measured region of Inconel 100, normal to x, y and z, are all that is given.
 Command:  python -m polymicros_jax.main --config=configs/expand.py
-Cost:     about 5 minutes on two cores, two of them compilation. Larger: --config.expand.shape='(64,64,64)', ten minutes a
-          draw on one core and half an hour for both baselines (--config.expand.baselines=False leaves them out).
+Cost:     about 5 minutes on two cores, two of them compilation. Larger: --config.expand.shape='(64,64,64)', ten
+          minutes a draw on one core and half an hour for both baselines (--config.expand.baselines=False leaves them
+          out).
 Expect:   runs/expand/report.html; per draw geometry.vti and material.yaml (DAMASK), volume.vti (ParaView), volume.npz.
           Each grain of a draw has one orientation (--config.expand.boundary_cost=0 leaves draws as they are).
 Own maps: --config.expand.volume.source="" --config.expand.maps.z.source=map.ang --config.expand.maps.z.frame=edax
