@@ -32,7 +32,15 @@ def write_timing(store: Store, seconds: Sequence[float], device: str) -> None:
         return
     path = store.directory / "timings" / f"{os.getpid()}-{secrets.token_hex(4)}.json"
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps({"device": device, "cores": os.cpu_count(), "seconds": list(seconds)}) + "\n")
+        note = {"device": device, "cores": _usable_cores(), "seconds": list(seconds)}
+        temporary.write_text(json.dumps(note) + "\n")
+
+
+def _usable_cores() -> int | None:
+    """Those this process may run on, which under a scheduler are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def throughput(store: Store) -> list[dict[str, Any]]:

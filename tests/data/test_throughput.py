@@ -31,6 +31,13 @@ def test_the_first_sample_of_a_call_compiles_and_is_left_out(made: store.Store) 
     assert "8.333 days" in text
 
 
+def test_cores_are_those_that_the_process_may_use(made: store.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {5}, raising=False)
+    throughput.write_timing(made, [1.0, 2.0], "cpu")
+    (one,) = throughput.throughput(made)
+    assert one["cores"] == 1
+
+
 def test_a_timing_that_cannot_be_read_is_named(made: store.Store) -> None:
     throughput.write_timing(made, [1.0, 2.0], "cpu")
     (path,) = (made.directory / "timings").iterdir()
