@@ -10,7 +10,7 @@ import json
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from polymicros_jax.data.atomic import replacing
@@ -75,7 +75,7 @@ def split(source: str | Path, folder: str | Path, piece_bytes: int = PIECE_BYTES
     The list is written last: pieces without one are no whole.
 
     Args:
-      source: what to pack; links in a folder are not followed.
+      source: what to pack; of a link, what it leads to.
       folder: where to write; made if it is not there.
       piece_bytes: largest size of a piece.
 
@@ -99,7 +99,7 @@ def split(source: str | Path, folder: str | Path, piece_bytes: int = PIECE_BYTES
     for old in folder.glob(f"{source.name}.[0-9][0-9][0-9][0-9]"):
         old.unlink()
     with _Pieces(folder, source.name, piece_bytes) as pieces:
-        with tarfile.open(fileobj=pieces, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        with tarfile.open(fileobj=pieces, mode="w|", format=tarfile.PAX_FORMAT, dereference=True) as archive:
             archive.add(source, arcname=source.name)
         pieces.close()
         content = {"format": FORMAT, "name": source.name, "pieces": pieces.written}
@@ -120,7 +120,8 @@ def join(listing: str | Path, folder: str | Path) -> Path:
       Path of the unpacked file or folder.
 
     Raises:
-      DataError: a piece is missing or damaged, the list is none, or what would be unpacked is there already.
+      DataError: a piece is missing or damaged, the list is none, what would be unpacked is there already, or is to lie
+        outside the folder.
 
     >>> _ = Path("weights.bin").write_bytes(bytes(2500))
     >>> back = join(split("weights.bin", "pieces", piece_bytes=4096), "unpacked")
@@ -149,9 +150,19 @@ def join(listing: str | Path, folder: str | Path) -> Path:
     stream = io.BufferedReader(_Chain(_blocks([listing.parent / piece for piece, _ in pieces])))
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}.") as temporary:
         with tarfile.open(fileobj=stream, mode="r|") as archive:
-            archive.extractall(temporary, filter="data")
+            _unpack(archive, Path(temporary), listing)
         (Path(temporary) / name).rename(target)
     return target
+
+
+def _unpack(archive: tarfile.TarFile, folder: Path, listing: Path) -> None:
+    """Files and folders below the folder, and nothing else: the filters of `tarfile` came with Python 3.11.4."""
+    archive.extraction_filter = getattr(tarfile, "data_filter", None)
+    for member in archive:
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+            raise DataError(f"{listing}: holds {member.name!r}; accepted are files and folders below the unpacked one")
+        archive.extract(member, folder)
 
 
 def _blocks(paths: list[Path]) -> Iterator[bytes]:

@@ -1,6 +1,9 @@
 """Pieces: what is joined is what was split, bit for bit, or an error that names the piece."""
 
+import hashlib
+import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -50,6 +53,31 @@ def test_a_file_and_a_second_split_with_fewer_pieces(tmp_path):
         assert join(listing, tmp_path / str(length)).read_bytes() == content
     # Nothing of the first is left to be taken along.
     assert len(list((tmp_path / "pieces").iterdir())) == 2
+
+
+def test_what_a_link_leads_to_travels(folder, tmp_path):
+    (folder / "latest").symlink_to("12")
+    joined = join(split(folder, tmp_path / "pieces"), tmp_path / "out")
+    assert contents(joined / "latest") == contents(folder / "12") != {}
+    assert not (joined / "latest").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("../outside", tarfile.REGTYPE), ("/tmp/outside", tarfile.REGTYPE), ("inside", tarfile.SYMTYPE)]
+)
+def test_nothing_is_unpacked_outside_the_folder(tmp_path, name, kind):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "/"
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.addfile(member)
+    (tmp_path / "x.0000").write_bytes(packed.getvalue())
+    piece = {"name": "x.0000", "sha256": hashlib.sha256(packed.getvalue()).hexdigest()}
+    listing = tmp_path / "x.json"
+    listing.write_text(json.dumps({"format": "polymicros_jax.Pieces/1", "name": "x", "pieces": [piece]}))
+    with pytest.raises(DataError, match=r"x\.json: holds .*side'; accepted are files and folders below"):
+        join(listing, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_missing_or_damaged_piece_is_named_and_nothing_is_unpacked(folder, tmp_path):
