@@ -61,6 +61,12 @@ VOLUMES = (
     Shown("largest_share", "largest grain (%)", 100.0, ".1f"),
     Shown("mean_boundary_deg", "boundary disorientation (°)", form=".1f"),
 )
+DIVERSITY = (
+    Shown("effective_rank", "effective rank", form=".1f"),
+    Shown("components_90", "components for 90 % of the variance", form=".0f"),
+    Shown("total_variance", "total variance of the statistics"),
+    Shown("channel_std", "standard deviation of the channels", form=".3f"),
+)
 
 
 def grid(corner: str, columns: list[str], lines: Mapping[str, list[str]]) -> str:
@@ -142,6 +148,18 @@ def volumes(rows: Rows) -> str:
     return grid("volume", [shown.title for shown in VOLUMES], lines)
 
 
+def diversity(metrics: Mapping[str, Any]) -> str:
+    """How many directions each set spreads over, and how far."""
+    sets = metrics["sets"]
+    lines = {name: [cell(row, shown) for shown in DIVERSITY] for name, row in sets.items()}
+    cubes = next(iter(sets.values()))["cubes"]
+    text = (
+        f"{cubes} cubes of {metrics['side']}^3 of each set; no rank can be above {cubes - 1}. Rank and variance are to "
+        "be read together: a set of blurred volumes or of single crystals can have much of one and little of the other."
+    )
+    return f"{text}\n\n{grid('set', [shown.title for shown in DIVERSITY], lines)}"
+
+
 def _reconstruction(tables: Mapping[str, Rows]) -> str:
     return "\n\n".join([errors(tables), aim(tables), intervals(tables)])
 
@@ -168,6 +186,22 @@ PARTS = (
         "--config=configs/expand.py --config.expand.shape='(64,64,64)' --workdir=runs/expand_64",
         volumes,
         ("volumes.png",),
+    ),
+    Part(
+        "diversity",
+        "Diversity of the dataset",
+        "--config=configs/diversity.py --config.diversity.dataset=runs/generate_64/dataset",
+        diversity,
+        ("explained_variance.png",),
+    ),
+    Part(
+        "diversity_32",
+        "Diversity of larger cubes",
+        "--config=configs/diversity.py --config.diversity.dataset=runs/generate_64/dataset --config.diversity.side=32 "
+        "--config.diversity.count=96 --config.diversity.priors='()' --config.diversity.synthetic='()' "
+        "--config.diversity.voronoi_grains='(80,800)' --workdir=runs/diversity_32",
+        diversity,
+        ("explained_variance.png",),
     ),
 )
 

@@ -23,7 +23,7 @@ from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.simulate.voronoi import voronoi
 from polymicros_jax.spectral import diversity, two_point
 from polymicros_jax.training.prior import Prior
-from polymicros_jax.viz import correlations, report
+from polymicros_jax.viz import canvas, correlations, report
 from polymicros_jax.viz.report import Column, Section, Table
 
 COLUMNS = (
@@ -36,7 +36,7 @@ COLUMNS = (
 
 
 def run(objects: experiment.Diversity, workdir: Path) -> Results:
-    """Completes the sets, measures them, and writes ``metrics.json`` and ``report.html``."""
+    """Completes the sets, measures them, and writes ``metrics.json``, ``report.html`` and the curves as a picture."""
     sets = dict(objects.cubes)
     for grains in objects.voronoi_grains:
         sets[f"Voronoi, {grains} grains"] = voronoi_cubes(objects, grains)
@@ -59,6 +59,8 @@ def run(objects: experiment.Diversity, workdir: Path) -> Results:
             "channel_std": float(np.sqrt(np.mean(np.var(sets[name][:count], axis=(0, 1, 2, 3))))),
         }
     together, scores = common_scores(vectors)
+    drawing = correlations.explained_variance(curves)
+    picture = canvas.save(drawing, workdir / "explained_variance.png")
     metrics = write_json(workdir / "metrics.json", {"side": objects.side, "sets": rows})
     page = report.write(
         workdir / "report.html",
@@ -70,7 +72,7 @@ def run(objects: experiment.Diversity, workdir: Path) -> Results:
             Section(
                 "Explained variance",
                 text="The slower a curve rises, the more directions the set spreads over.",
-                figures=[("Each set along its own components.", correlations.explained_variance(curves))],
+                figures=[("Each set along its own components.", drawing)],
             ),
             Section(
                 "On common components",
@@ -87,7 +89,8 @@ def run(objects: experiment.Diversity, workdir: Path) -> Results:
     )
     head = ("set", "effective rank", "components for 90 %", "total variance")
     keys = ("effective_rank", "components_90", "total_variance")
-    return Results(table(head, {name: [row[key] for key in keys] for name, row in rows.items()}), [page, metrics])
+    lines = {name: [row[key] for key in keys] for name, row in rows.items()}
+    return Results(table(head, lines), [page, picture, metrics])
 
 
 def statistics(cubes: Float[np.ndarray, "n side _ _ h"]) -> Float[np.ndarray, "n features"]:
