@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     train.symmetries = train.texture = False
     train.network.detail = 16
     train.network.rounds = 2
-    train.network.coarse = 2
+    train.network.coarse = 3
     in100, al1050, al1050_coarse = (defaults.volume(f"{name}/train") for name in ("in100", "al1050", "al1050"))
     in100.weight, al1050.weight, al1050_coarse.weight, al1050_coarse.every = 0.5, 0.2, 0.3, 2
     train.volumes = (in100, al1050, al1050_coarse)

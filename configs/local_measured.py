@@ -28,7 +28,7 @@ def get_config(source: str = "in100") -> ConfigDict:
     train.storage = "float16"
     train.network.detail = 16
     train.network.rounds = 2
-    train.network.coarse = 2
+    train.network.coarse = 3
     if source in samples.SPLITS:
         train.volumes = (defaults.volume(f"{source}/train"),)
         train.validation = (defaults.volume(f"{source}/evaluate"),)
