@@ -315,7 +315,7 @@ def explained_variance(
     for name, curve in curves.items():
         if np.any(np.diff(curve) < -1e-6) or np.min(curve) < -1e-6 or np.max(curve) > 1 + 1e-6:
             raise ValueError(f"curve {name!r}: cumulative shares must rise within [0, 1]")
-    drawing = canvas.figure(5.2, 3.6)
+    drawing = canvas.figure(7.0, 3.6)
     axes = drawing.subplots()
     for (name, curve), (colour, marker) in zip(curves.items(), itertools.cycle(LINES), strict=False):
         count = np.arange(1, len(curve) + 1)
@@ -330,7 +330,7 @@ def explained_variance(
     axes.set_ylabel(ylabel)
     axes.set_ylim(0, 102)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     if title:
         axes.set_title(title, fontsize=11)
     return drawing
