@@ -7,7 +7,8 @@ What:     ROGSH-3 fields of the same volumes, patches and network as configs/com
 Command:  python -m polymicros_jax.main --config=configs/compact_rogsh3.py
 Cost:     about four seconds a step on two cores.
 Expect:   runs/compact_rogsh3/compact_rogsh3.json has the held-out scores. They compare with those of GSH-4 at noise
-          levels of the same ratio to the data; fields of ROGSH-3 cannot be turned back into orientations.
+          levels of the same ratio to the data; fields of ROGSH-3 cannot be turned back into orientations. The shipped
+          weights began from compact_gsh4 before its third round on the half grid and have two.
 """
 
 import math

@@ -6,6 +6,7 @@ What:     compact_gsh4 goes on with a sixth of its learning rate on patches of 2
 Command:  python -m polymicros_jax.main --config=configs/finetune_64.py --workdir=runs/finetune_64_mixed
           python -m polymicros_jax.main --config=configs/finetune_64.py:measured --workdir=runs/finetune_64_measured
           python -m polymicros_jax.main --config=configs/finetune_64.py:generated --workdir=runs/finetune_64_generated
+Measured: docs/design.md, begun from compact_gsh4 before its third round on the half grid.
 Cost:     about five seconds a step on one core: 20 minutes each.
 Expect:   runs/finetune_64_mixed/finetuned.safetensors; its card sets the held-out scores of Inconel 100 beside those of
           the prior it began from. No weights of it ship.

@@ -6,7 +6,8 @@ Command:  python -m polymicros_jax.main --config=configs/local_measured.py:in100
           python -m polymicros_jax.main --config=configs/local_measured.py:al1050 --workdir=runs/local_al1050
           python -m polymicros_jax.main --config=configs/local_measured.py:my_sections --workdir=runs/local_mine \\
               --config.train.volumes[0].frame=edax --config.train.volumes[0].slice_spacing=0.12
-Cost:     about four seconds a step on two cores: 600 steps take 40 minutes. The shipped local_in100 had 400.
+Cost:     about four seconds a step on two cores: 600 steps take 40 minutes. The shipped local_in100 had 400 and
+          local_al1050 300, from compact_gsh4 before its third round on the half grid.
 Expect:   runs/local_in100/local_in100.safetensors; its card sets the held-out scores on its own source beside those of
           the prior it started from. A scan has no held-out part here, so its card has no scores.
 """
