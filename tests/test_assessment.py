@@ -38,7 +38,7 @@ def realism_config(prior: str) -> Config:
     config.realism.steps = 8
     config.realism.skip = 7
     config.realism.skips = (4,)
-    config.realism.boundary_cost = 0.0  # draws as the model leaves them
+    config.realism.crystals, config.realism.boundary_cost = False, 0.0  # draws as the model leaves them
     return config
 
 
