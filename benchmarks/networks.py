@@ -4,7 +4,7 @@ from polymicros_jax.models.unet3d import UNet3DConfig
 
 NETWORKS = {
     "tiny": UNet3DConfig(channels=3, width=8, multipliers=(1, 2), heads=2, head_width=4),
-    "compact": UNet3DConfig(channels=9, multipliers=(2, 3, 3), patch=2, detail=16, rounds=2, coarse=2),
+    "compact": UNet3DConfig(channels=9, multipliers=(2, 3, 3), patch=2, detail=16, rounds=2, coarse=3),
     "local": UNet3DConfig(channels=3, multipliers=(4, 8, 16)),
     "foundation": UNet3DConfig(channels=3, multipliers=(8, 16, 24)),
 }

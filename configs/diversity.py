@@ -4,11 +4,11 @@ What:     24 cubes of 16^3 of each set: measured volumes, Voronoi tessellations 
           of the local models, and a dataset made with the engine.
 Command:  python -m polymicros_jax.main --config=configs/diversity.py
           Beside a dataset: --config.diversity.dataset=runs/generate_64/dataset
-          Larger cubes and more of them, without draws (a minute each) and without the small synthetic volume:
+          Larger cubes and more of them, without draws and without the small synthetic volume:
           --config.diversity.side=32 --config.diversity.count=96 --config.diversity.priors="()"
           --config.diversity.synthetic="()" --config.diversity.voronoi_grains="(80,800)"
           Synthetic volumes of other programs (DREAM.3D, kanapy) as files: see `synthetic` below.
-Cost:     about 6 minutes on two idle cores.
+Cost:     about five minutes on one core, and the compilation of two networks.
 Expect:   runs/diversity/report.html with curves, ranks, and scores on common components.
 """
 

@@ -75,7 +75,7 @@ def split(source: str | Path, folder: str | Path, piece_bytes: int = PIECE_BYTES
     The list is written last: pieces without one are no whole.
 
     Args:
-      source: what to pack; of a link, what it leads to.
+      source: what to pack; a folder without symbolic links.
       folder: where to write; made if it is not there.
       piece_bytes: largest size of a piece.
 
@@ -83,7 +83,7 @@ def split(source: str | Path, folder: str | Path, piece_bytes: int = PIECE_BYTES
       Path of the list.
 
     Raises:
-      DataError: there is nothing at ``source``.
+      DataError: there is nothing at ``source``, or a symbolic link in it.
 
     >>> _ = Path("weights.bin").write_bytes(bytes(2500))
     >>> listing = split("weights.bin", "pieces", piece_bytes=4096)
@@ -95,6 +95,8 @@ def split(source: str | Path, folder: str | Path, piece_bytes: int = PIECE_BYTES
         raise DataError(f"piece_bytes: found {piece_bytes}, accepted is at least 1")
     if not source.exists():
         raise DataError(f"{source}: no such file or folder")
+    if links := sorted(path for path in source.rglob("*") if path.is_symlink()):
+        raise DataError(f"{links[0]}: is a symbolic link; accepted are files and folders")
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"{source.name}.[0-9][0-9][0-9][0-9]"):
         old.unlink()
@@ -120,8 +122,8 @@ def join(listing: str | Path, folder: str | Path) -> Path:
       Path of the unpacked file or folder.
 
     Raises:
-      DataError: a piece is missing or damaged, the list is none, what would be unpacked is there already, or is to lie
-        outside the folder.
+      DataError: a piece is missing or damaged, the list is none, what would be unpacked is there already, or the
+        pieces hold anything but files and folders below it.
 
     >>> _ = Path("weights.bin").write_bytes(bytes(2500))
     >>> back = join(split("weights.bin", "pieces", piece_bytes=4096), "unpacked")

@@ -55,11 +55,16 @@ def test_a_file_and_a_second_split_with_fewer_pieces(tmp_path):
     assert len(list((tmp_path / "pieces").iterdir())) == 2
 
 
-def test_what_a_link_leads_to_travels(folder, tmp_path):
-    (folder / "latest").symlink_to("12")
+def test_hard_links_travel_as_files_and_symbolic_links_are_refused(folder, tmp_path):
+    (folder / "same.json").hardlink_to(folder / "12" / "note.json")
     joined = join(split(folder, tmp_path / "pieces"), tmp_path / "out")
-    assert contents(joined / "latest") == contents(folder / "12") != {}
-    assert not (joined / "latest").is_symlink()
+    assert contents(joined) == contents(folder)
+    for target in ("12", "..", "nowhere"):
+        (folder / "latest").symlink_to(target)
+        with pytest.raises(DataError, match="latest: is a symbolic link"):
+            split(folder, tmp_path / "other")
+        (folder / "latest").unlink()
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(
