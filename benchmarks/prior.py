@@ -15,18 +15,19 @@ the least processor time, since wall time says little on a shared machine; the r
 ``--refine N`` draws one periodic volume by LGD with N evaluations of the network, from random covariances to the field,
 and gives the rate and its share of the card's peak (``--peak`` in TFLOP/s where the card is not known here).
 
-Last result: compact network, defaults, two cores with little other load (calls alternate), PyTorch 2.14.1::
+Last result: compact network, defaults, two idle cores (calls alternate), PyTorch 2.14.1::
 
                               wall [s]   CPU [s]  TFLOP/s  volumes/s
-    denoiser      JAX           0.7127    1.1458    0.067      11.23
-    denoiser      PyTorch       0.6482    1.2853    0.074      12.34
-    denoiser: PyTorch's time over ours 0.91 (processor time 1.12)
-    training step JAX           3.6417    6.1025    0.040       2.20
-    training step PyTorch       2.9367    5.6824    0.049       2.72
-    training step: PyTorch's time over ours 0.81 (processor time 0.93)
+    denoiser      JAX           0.5834    0.9218    0.085      13.71
+    denoiser      PyTorch       0.4818    0.9611    0.103      16.60
+    denoiser: PyTorch's time over ours 0.83 (processor time 1.04)
+    training step JAX           2.7203    4.4413    0.055       2.94
+    training step PyTorch       1.5888    3.1222    0.094       5.04
+    training step: PyTorch's time over ours 0.58 (processor time 0.70)
 
-The outputs of the two differ by at most 8.1e-05 standard deviations. Where the denoiser's time goes, one core, 64^3,
-parts timed alone: of 2.3 s the network on the half grid takes 1.3 s, its two rounds 0.2 s, the two rounds on the full
+The network with two coarse rounds had 0.91 and 0.81 on a busier day, when PyTorch's step took 2.94 s and ours 3.64.
+The outputs of the two differ by at most 5.3e-05 standard deviations. Where the denoiser's time goes (two coarse
+rounds, one core, 64^3, parts timed alone): of 2.3 s the network on the half grid takes 1.3 s, its two rounds 0.2 s, the two rounds on the full
 grid 0.8 s; of these the residual blocks of 16 channels 0.5 s, averaging 0.24 s, products of channels 0.09 s each. The
 road to 1.0 is the full grid: its convolutions of 16 channels make 29 GFLOP/s where the rest of the network makes 76,
 and averaging is bound by memory, eight passes over nine channels.
