@@ -77,7 +77,7 @@ def measure(side: int, prior: Prior, kind: Representation, arguments: argparse.N
         print(f"{side:4}^3 {name:18}{wall:10.1f}{cpu:10.1f}{error}", flush=True)
         return result
 
-    line("nearest slice", lambda: interpolation.nearest_slice(q, known))
+    line("nearest slice", lambda: interpolation.nearest_known(q, known))
     line("shape-based", lambda: interpolation.shape_based(q, known, kind.group))
     found = line("candidates", lambda: candidates(q, known, kind.group))
 

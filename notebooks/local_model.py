@@ -16,7 +16,7 @@
 # A local model knows one material: its grain shapes, its misorientations. This notebook trains a small one from
 # nothing on part of a measured volume and watches the error on a part it never sees. It shows the whole way, from
 # scan to weights with a card, in about two minutes; two minutes on two cores do not make a good prior. For real use
-# start from the shipped weights: `configs/local_measured.py` fine-tunes them on a scan in ten minutes.
+# start from the shipped weights: `configs/local_model.py` fine-tunes them on a scan in forty minutes.
 
 # %% [markdown]
 # The first cell installs the package where it is missing. In Colab, clone the repository before it, in a cell of its

@@ -74,7 +74,7 @@ def baselines(
     """
     group = kind.group
     methods: dict[str, Callable[[], np.ndarray]] = {
-        "nearest slice": lambda: interpolation.nearest_slice(q, known, spacing),
+        "nearest slice": lambda: interpolation.nearest_known(q, known, spacing),
         "linear": lambda: interpolation.linear_orientations(q, known, group),
     }
     if reach > 0:

@@ -139,7 +139,12 @@ def test_the_card_says_what_was_taken_of_a_volume() -> None:
 
 
 def test_a_local_model_is_named_after_its_source() -> None:
-    for source, name, held_out in (("al1050", "local_al1050", 1), ("scans/steel.h5oina", "local_steel", 0)):
-        train = config_files.load("local_measured", source).train
-        assert (train.name, len(train.validation), len(train.volumes)) == (name, held_out, 1)
-        assert train.volumes[0].source == ("al1050/train" if held_out else source)
+    simulation = "simulated/grain_growth?side=64&grains=250&seed="
+    for source, name, trained_on, held_out in (
+        ("al1050", "local_al1050", "al1050/train", "al1050/evaluate"),
+        ("simulated", "local_simulated", simulation + "0", simulation + "1"),
+        ("scans/steel.h5oina", "local_steel", "scans/steel.h5oina", None),
+    ):
+        train = config_files.load("local_model", source).train
+        assert (train.name, [volume.source for volume in train.volumes]) == (name, [trained_on])
+        assert [volume.source for volume in train.validation] == ([held_out] if held_out else [])

@@ -15,7 +15,7 @@ from scipy import ndimage
 from polymicros_jax.orientation import grains
 from polymicros_jax.orientation.matching import close_pairs, components, group_means
 from polymicros_jax.orientation.metrics import neighbouring_grains
-from polymicros_jax.orientation.sections import missing_axis, nearest_slice, sections
+from polymicros_jax.orientation.sections import missing_axis, nearest_known, sections
 from polymicros_jax.orientation.shape_interpolation import segment_plane, signed_distance, taper
 from polymicros_jax.types import ArrayLike
 
@@ -81,7 +81,7 @@ def candidates(
     """
     mask = np.asarray(known)
     axis = missing_axis(mask)
-    filled = np.array(nearest_slice(q, mask, spacing))
+    filled = np.array(nearest_known(q, mask, spacing))
     if axis is not None and int(sections(mask, axis).sum()) > 1:
         return _between_sections(filled, mask, axis, group, count, threshold, spacing)
     return _around_gaps(filled, mask, group, count, threshold, spacing)

@@ -12,11 +12,11 @@ from scipy.sparse.linalg import cg
 from polymicros_jax.orientation import embedding
 from polymicros_jax.orientation.matching import align
 from polymicros_jax.orientation.quaternion import disorientation
-from polymicros_jax.orientation.sections import missing_axis, nearest_slice, require_axis
+from polymicros_jax.orientation.sections import missing_axis, nearest_known, require_axis
 from polymicros_jax.orientation.shape_interpolation import shape_based
 from polymicros_jax.types import ArrayLike
 
-__all__ = ["harmonic", "linear", "linear_orientations", "missing_axis", "nearest_slice", "shape_based", "spherical"]
+__all__ = ["harmonic", "linear", "linear_orientations", "missing_axis", "nearest_known", "shape_based", "spherical"]
 
 
 def linear(
@@ -38,7 +38,7 @@ def linear(
     axis = missing_axis(mask)
     if axis is None:
         return harmonic(field, mask)
-    filled = np.array(nearest_slice(field, mask))
+    filled = np.array(nearest_known(field, mask))
     lower, upper, weight = _brackets(mask, axis)
     inside = (lower >= 0) & (upper < mask.shape[axis]) & ~mask
     before, after = _gather(field, lower, axis, inside), _gather(field, upper, axis, inside)
@@ -85,7 +85,7 @@ def spherical(
     """
     mask = np.asarray(known)
     axis = require_axis(mask, "spherical")
-    filled = nearest_slice(q, mask)
+    filled = nearest_known(q, mask)
     lower, upper, weight = _brackets(mask, axis)
     inside = (lower >= 0) & (upper < mask.shape[axis]) & ~mask
     before, after = _gather(q, lower, axis, inside), _gather(q, upper, axis, inside)
@@ -121,7 +121,7 @@ def harmonic(
     [0.0, 1.0, 2.0, 3.0]
     """
     mask = np.asarray(known)
-    filled = np.array(nearest_slice(field, mask))
+    filled = np.array(nearest_known(field, mask))
     unknown = np.full(mask.shape, -1, dtype=np.int64)
     unknown[~mask] = np.arange(int((~mask).sum()))
     matrix, sources = _laplacian(mask, unknown)

@@ -29,7 +29,7 @@ def missing_axis(known: Bool[ArrayLike, "nx ny nz"]) -> int | None:
     return axes[0] if len(axes) == 1 else None
 
 
-def nearest_slice(
+def nearest_known(
     values: Shaped[ArrayLike, "nx ny nz c"],
     known: Bool[ArrayLike, "nx ny nz"],
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
@@ -43,7 +43,7 @@ def nearest_slice(
         ValueError: nothing is known, or nothing is missing.
 
     >>> known = np.array([True, False, False, False, True]).reshape(1, 1, 5)
-    >>> nearest_slice(np.arange(5.0).reshape(1, 1, 5, 1), known).ravel().tolist()
+    >>> nearest_known(np.arange(5.0).reshape(1, 1, 5, 1), known).ravel().tolist()
     [0.0, 0.0, 0.0, 4.0, 4.0]
     """
     filled = np.array(values)
@@ -92,6 +92,6 @@ def require_axis(mask: Bool[np.ndarray, "nx ny nz"], method: str) -> int:
     if axis is None:
         raise ValueError(
             f"{method}: needs whole sections missing along one of x, y, z, got a mask without such an axis; "
-            "nearest_slice and linear accept any mask"
+            "nearest_known and linear accept any mask"
         )
     return axis

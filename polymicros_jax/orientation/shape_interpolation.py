@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from polymicros_jax.orientation.matching import close_pairs, components, group_means
 from polymicros_jax.orientation.quaternion import disorientation
-from polymicros_jax.orientation.sections import nearest_slice, require_axis, sections
+from polymicros_jax.orientation.sections import nearest_known, require_axis, sections
 from polymicros_jax.types import ArrayLike
 
 
@@ -58,7 +58,7 @@ def shape_based(
     planes = np.flatnonzero(sections(mask, axis))
     in_plane = tuple(spacing[a] for a in range(3) if a != axis)
     # Views with the section axis first: writing to `result` writes to `filled`.
-    filled = np.array(nearest_slice(q, mask))
+    filled = np.array(nearest_known(q, mask))
     result = np.moveaxis(filled, axis, 0)
     measured = {int(plane): result[plane].copy() for plane in planes}
     regions = {plane: segment_plane(image, group, threshold) for plane, image in measured.items()}

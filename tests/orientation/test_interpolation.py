@@ -34,7 +34,7 @@ def spin(angle: np.ndarray) -> np.ndarray:
 
 
 ORIENTATION_METHODS = {
-    "nearest_slice": lambda q, known, group: interpolation.nearest_slice(q, known),
+    "nearest_known": lambda q, known, group: interpolation.nearest_known(q, known),
     "linear_orientations": interpolation.linear_orientations,
     "spherical": interpolation.spherical,
     "shape_based": interpolation.shape_based,
@@ -90,9 +90,9 @@ def test_methods_between_sections_refuse_scattered_masks(method: str) -> None:
         ORIENTATION_METHODS[method](q, known, "432")
 
 
-def test_nearest_slice_copies_the_nearer_section_and_the_lower_of_two() -> None:
+def test_nearest_known_copies_the_nearer_section_and_the_lower_of_two() -> None:
     values = np.arange(10.0)[None, None, :, None] * np.ones((2, 3, 1, 1))
-    filled = interpolation.nearest_slice(values, every(4, (2, 3, 10)))
+    filled = interpolation.nearest_known(values, every(4, (2, 3, 10)))
     np.testing.assert_array_equal(filled[1, 2, :, 0], [0, 0, 0, 4, 4, 4, 4, 8, 8, 8])
 
 
@@ -101,7 +101,7 @@ def test_nearest_on_scattered_masks_is_the_euclidean_nearest() -> None:
     shape = (7, 6, 5)
     known = np.random.default_rng(3).random(shape) > 0.85
     place = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1).astype(float)
-    source = interpolation.nearest_slice(place, known)
+    source = interpolation.nearest_known(place, known)
     distance = np.linalg.norm(source - place, axis=-1)
     pairs = np.linalg.norm(place[..., None, :] - place[known][None, None, None], axis=-1)
     np.testing.assert_allclose(distance, pairs.min(axis=-1), atol=1e-12)
@@ -145,7 +145,7 @@ def test_harmonic_fill_is_exact_for_linear_fields() -> None:
     known[1:-1, 1:-1, 1:-1] = False
     filled = interpolation.harmonic(np.where(known[..., None], field, np.nan), known, tolerance=1e-8)
     np.testing.assert_allclose(filled, field, atol=1e-5)
-    nearest = interpolation.nearest_slice(field, known)
+    nearest = interpolation.nearest_known(field, known)
     assert np.abs(nearest - field).max() > 1  # the start is not the answer already
 
 
@@ -209,7 +209,7 @@ def test_shape_based_recovers_a_tilted_plane_to_half_a_voxel(slope: float, axis:
     wrong = degrees_off(interpolation.shape_based(q, known), q) > 1
     assert np.abs(distance[wrong]).max(initial=0.0) <= 0.5
     if abs(slope) >= 0.7:
-        copied = degrees_off(interpolation.nearest_slice(q, known), q) > 1
+        copied = degrees_off(interpolation.nearest_known(q, known), q) > 1
         assert np.abs(distance[copied]).max() > 0.5
         assert copied.sum() > 2 * wrong.sum()
 
@@ -284,9 +284,9 @@ def test_in_plane_spacing_matters() -> None:
 @pytest.mark.parametrize(
     ("name", "method", "mean", "wrong_share"),
     [
-        ("in100", "nearest_slice", 6.6, 0.144),
+        ("in100", "nearest_known", 6.6, 0.144),
         ("in100", "shape_based", 4.7, 0.102),
-        ("al1050", "nearest_slice", 2.1, 0.061),
+        ("al1050", "nearest_known", 2.1, 0.061),
         ("al1050", "shape_based", 1.2, 0.035),
     ],
 )

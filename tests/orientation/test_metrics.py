@@ -130,8 +130,8 @@ def test_wrong_grain_is_the_label_test_when_sections_are_copied() -> None:
     q = np.asarray(quaternion.random(jax.random.key(2), (30,)))[labels]
     known = np.zeros((16,) * 3, dtype=bool)
     known[:, :, ::4] = True
-    copied = interpolation.nearest_slice(labels[..., None], known)[..., 0]
-    wrong = metrics.wrong_grain(q, interpolation.nearest_slice(q, known), labels, ~known)
+    copied = interpolation.nearest_known(labels[..., None], known)[..., 0]
+    wrong = metrics.wrong_grain(q, interpolation.nearest_known(q, known), labels, ~known)
     np.testing.assert_array_equal(wrong, copied != labels)
     assert 0.05 < wrong[~known].mean() < 0.5
 
@@ -177,7 +177,7 @@ def test_measured_volumes_score_as_published(name: str, mean: float, wrong: floa
     volume = samples.load(name)
     known = np.zeros(volume.shape, dtype=bool)
     known[:, :, ::4] = True
-    filled = interpolation.nearest_slice(volume.quaternions, known & volume.mask)
+    filled = interpolation.nearest_known(volume.quaternions, known & volume.mask)
     labels = np.where(volume.mask, volume.fields["grain"], -1)
     result = metrics.reconstruction_errors(
         volume.quaternions, filled, ~known, "432", observed=volume.mask, grain_labels=labels
