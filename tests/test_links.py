@@ -68,6 +68,19 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert broken(page) == []
 
 
+def test_tests_that_pages_name_exist() -> None:
+    """The errata and the conventions name what proves each line: `file.py::test`, and `::test` of the same file."""
+    named = 0
+    for page in sorted(ROOT.glob("docs/*.md")):
+        place = None
+        for file, test in re.findall(r"`([\w/.]*)::(test_\w+)", page.read_text()):
+            place = ROOT / "tests" / file.removeprefix("tests/") if file else place
+            assert place is not None, f"{page.name}: ::{test} follows no file"
+            assert re.search(rf"^def {test}\(", place.read_text(), re.MULTILINE), f"{page.name}: {file}::{test}"
+            named += 1
+    assert named > 30
+
+
 def test_links_of_pages_are_found_at_all() -> None:
     """A pattern that finds nothing would find nothing broken."""
     readme = prose(ROOT / "README.md")

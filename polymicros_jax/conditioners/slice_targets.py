@@ -103,7 +103,7 @@ def slice_covariances(
         rows, columns = (_lag_index(n, m) for n, m in zip(sides, plane.shape[:2], strict=True))
         taken = np.asarray(plane)[np.ix_(np.maximum(rows, 0), np.maximum(columns, 0))]
         missing = (rows < 0)[:, None] | (columns < 0)[None, :]
-        planes[name] = np.where(missing[..., None, None], np.nan, taken)
+        planes[name] = _pooled(np.where(missing[..., None, None], np.nan, taken))
     return mean, planes
 
 
@@ -128,6 +128,15 @@ def reconciled(planes: Mapping[str, Float[np.ndarray, "_ _ h h"]]) -> dict[str, 
     for plane in result.values():
         plane[0, 0] = zero
     return result
+
+
+def _pooled(plane: Float[np.ndarray, "n m h h"]) -> Float[np.ndarray, "n m h h"]:
+    """With ``f^{bg}(r) = f^{gb}(-r)`` at half of an even axis too, where a volume cannot tell ``r`` from ``-r``.
+
+    A larger map can, and has two values for what is one lag of the volume; at all other lags they are one already.
+    """
+    mirrored = np.roll(plane[::-1, ::-1], (1, 1), axis=(0, 1)).swapaxes(-1, -2)
+    return 0.5 * (plane + mirrored)
 
 
 def _lag_index(volume: int, plane: int) -> np.ndarray:

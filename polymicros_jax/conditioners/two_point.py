@@ -124,8 +124,12 @@ class TwoPointGuide:
 def two_point(
     planes: Mapping[str, Float[Array, "_ _ h h"]], mean: Float[Array, " h"], *, budget: int = 50, sweeps: int = 4
 ) -> TwoPoint:
-    """Condition on given plane covariances, which some volume must be able to have: see `slice_targets`."""
-    return TwoPoint(planes=dict(planes), roots=plane_roots(planes), mean=mean, budget=budget, sweeps=sweeps)
+    """Condition on given plane covariances, which some volume must be able to have: see `slice_targets`.
+
+    Lags that are NaN are not matched; the recolouring, which needs all, takes them for zero.
+    """
+    filled = {name: jnp.where(jnp.isnan(plane), 0.0, plane) for name, plane in planes.items()}
+    return TwoPoint(planes=dict(planes), roots=plane_roots(filled), mean=mean, budget=budget, sweeps=sweeps)
 
 
 def plane_covariances(x: Float[ArrayLike, "nx ny nz h"]) -> dict[str, Float[Array, "_ _ h h"]]:
@@ -171,7 +175,7 @@ def minimise(
     # The Hessian of the summed squares is at most 8 spectral traces per plane and voxel. In these units it is at most
     # one, so that the first step of L-BFGS, along the gradient, has about the right length.
     trace = jnp.max(jnp.stack([_largest_trace(plane) for plane in planes.values()]))
-    scale = 1.0 / (8.0 * len(planes) * jnp.maximum(trace, jnp.finfo(x.dtype).tiny))
+    scale = 1.0 / (8.0 * len(planes) * jnp.maximum(trace, jnp.finfo(x.dtype).eps))
 
     def made(y: Array) -> Array:
         return y * size if field is None else field(y * size)

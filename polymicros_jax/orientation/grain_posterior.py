@@ -4,10 +4,10 @@ A conditional logit over the candidates k of a voxel (McFadden 1974),
 
     ``p_k ~ exp(a s_k + b m_k + c l_k)``,
 
-with ``s`` the shape score (`candidates`), ``m`` its margin averaged over the neighbourhood, which straightens
-boundaries, and ``l`` the log-likelihood of the grain under draws from a prior. Three weights, fitted by maximum
-likelihood on a volume whose truth is known: a convex problem with one solution, in which a prior that knows nothing
-gets the weight zero. The probabilities are then calibrated as far as one volume is like the other.
+with ``s`` the shape score (`candidates`), ``m`` its margin over the second best averaged over the neighbourhood, which
+straightens boundaries, and ``l`` the log-likelihood of the grain under draws from a prior. Three weights, fitted by
+maximum likelihood on a volume whose truth is known: a convex problem with one solution, in which a prior that knows
+nothing gets the weight zero. The probabilities are then calibrated as far as one volume is like the other.
 """
 
 import dataclasses
@@ -109,18 +109,19 @@ def regularised(candidates: Candidates) -> Float[np.ndarray, "nx ny nz 4"]:
 
 
 def averaged_margins(candidates: Candidates) -> Float[np.ndarray, "nx ny nz k"]:
-    """How far each candidate leads over the best other one, averaged over the neighbourhood.
+    """How far each candidate's score is above the second best of its voxel, averaged over the neighbourhood.
 
-    Margins are limited to `CLIP`. The average is over a binomial kernel of three voxels, repeated once per two voxels
-    of gap, so that it reaches about a quarter of the gap. Known voxels keep their own margins. A neighbour that has no
-    such candidate counts as ``-CLIP``.
+    Before the average the best candidate has its lead, the second best has 0 and all others have less. Margins are
+    limited to `CLIP`. The average is over a binomial kernel of three voxels, repeated once per two voxels of gap, so
+    that it reaches about a quarter of the gap. Known voxels keep their own margins. A neighbour that has no such
+    candidate counts as ``-CLIP``.
 
     >>> from polymicros_jax.orientation.candidates import candidates
     >>> angle = np.repeat([0.0, 0.3], 3).reshape(6, 1, 1) * np.ones((1, 1, 3))
     >>> q = np.stack([np.cos(angle), np.sin(angle), 0 * angle, 0 * angle], axis=-1)
     >>> found = candidates(q, np.broadcast_to([True, False, True], (6, 1, 3)), count=2)
-    >>> averaged_margins(found)[:, 0, 1, 0].round(2).tolist()  # the leader's lead, least at the boundary
-    [0.5, 0.5, 0.38, 0.38, 0.5, 0.5]
+    >>> averaged_margins(found)[:, 0, 1].T.round(2).tolist()  # the leader's lead is least at the boundary
+    [[0.5, 0.5, 0.38, 0.38, 0.5, 0.5], [0.0, 0.0, 0.12, 0.12, 0.0, 0.0]]
     """
     passes = max(1, round(candidates.voxels / 2.0))
     return np.asarray(

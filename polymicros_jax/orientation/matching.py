@@ -118,7 +118,8 @@ def _equivalents(q: Float[np.ndarray, "n 4"], group: str) -> Iterator[Float[np.n
 
 
 def _unit(q: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
-    """Unit length in float64; a zero quaternion (an unobserved voxel) becomes the identity."""
+    """Unit length in float64; a zero quaternion (an unobserved voxel) becomes the identity, NaN stays NaN."""
     q = np.asarray(q, dtype=np.float64)
     length = np.linalg.norm(q, axis=-1, keepdims=True)
-    return np.where(length > 0, q / np.where(length > 0, length, 1.0), np.array([[1.0, 0.0, 0.0, 0.0]]))
+    zero = length == 0
+    return np.where(zero, np.array([[1.0, 0.0, 0.0, 0.0]]), q / np.where(zero, 1.0, length))

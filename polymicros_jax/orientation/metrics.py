@@ -48,7 +48,8 @@ def reconstruction_errors(
         symmetries other than 432.
 
     Raises:
-        ValueError: no missing voxel was observed in the reference.
+        ValueError: no missing voxel was observed in the reference; or one that was has no orientation (zeros, NaN) in
+            either volume.
 
     >>> truth = np.zeros((6, 1, 3, 4))
     >>> truth[..., 0] = 1.0
@@ -64,6 +65,10 @@ def reconstruction_errors(
         scored = scored & np.asarray(observed)
     if not scored.any():
         raise ValueError("missing_mask: no voxel is both missing and observed in the reference; nothing can be scored")
+    for name, q in (("reference_q", reference_q), ("reconstructed_q", reconstructed_q)):
+        length = np.linalg.norm(np.asarray(q)[scored], axis=-1)
+        if without := int((~(np.isfinite(length) & (length > 0))).sum()):
+            raise ValueError(f"{name}: {without} of {len(length)} scored voxels have no orientation (zeros or NaN)")
     error = np.asarray(disorientation_map(reference_q, reconstructed_q, group))[scored]
     labels = grain_labels
     if labels is None:

@@ -43,6 +43,7 @@ def odf_coefficients(
     flat = jnp.asarray(q).reshape(-1, 4)
     share = jnp.ones(flat.shape[0], flat.dtype) if weights is None else jnp.asarray(weights).reshape(-1)
     share = share / jnp.sum(share)
+    flat = jnp.where(share[:, None] > 0, flat, 0.0)  # what does not count may be NaN
     chunk = min(_CHUNK, flat.shape[0])
     padding = -flat.shape[0] % chunk
     flat = jnp.pad(flat, ((0, padding), (0, 0))).reshape(-1, chunk, 4)

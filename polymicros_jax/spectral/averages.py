@@ -84,8 +84,12 @@ def directional_average(
             f"direction: found {direction}; accepted is a non-zero vector of {vectors.shape[-1]} components"
         )
     distance = np.linalg.norm(vectors, axis=-1)
+    # Half of an even axis is the lag -n/2 and n/2 at once: it lies in the cone if either does.
+    both = 2 * np.abs(np.rint(vectors / _edges(vectors.shape[-1], spacing))) == f.shape[:-2]
+    along = vectors * (axis / np.linalg.norm(axis))
+    cosine = np.where(both, np.abs(along), along).sum(-1)
     # 1e-9: a lag exactly on the rim belongs to the cone whatever the round-off of the dot product.
-    inside = vectors @ (axis / np.linalg.norm(axis)) >= distance * (math.cos(half_angle) - 1e-9)
+    inside = cosine >= distance * (math.cos(half_angle) - 1e-9)
     return _shell_average(f, vectors, inside, spacing, width, weights)
 
 

@@ -1,7 +1,7 @@
 """Descriptors beyond two-point statistics: chord lengths and lineal path of grains, three-point correlations.
 
 Chord lengths and lineal path act on integer arrays of grain labels, on the host: they count runs. Lengths are in
-voxels along one axis.
+voxels along one axis. Negative labels are no grain, as everywhere in `orientation.grains`: they count as unobserved.
 """
 
 from collections.abc import Sequence
@@ -90,7 +90,7 @@ def lineal_path(
 def _lines(labels: ArrayLike, axis: int, mask: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
     """Labels and observed flags as ``(lines, n)``, the lines parallel to `axis`."""
     labels = np.asarray(labels)
-    seen = np.ones(labels.shape, bool) if mask is None else np.asarray(mask)
+    seen = labels >= 0 if mask is None else np.asarray(mask) & (labels >= 0)
     n = labels.shape[axis]
     return np.moveaxis(labels, axis, -1).reshape(-1, n), np.moveaxis(seen, axis, -1).reshape(-1, n)
 

@@ -104,14 +104,18 @@ def _combined(state: StreamingPca, count: Array, mean: Array, rows: Array, squar
     union's components.
     """
     total = state.count + count
-    offset = jnp.sqrt(state.count * count / total) * (mean - state.mean)
+    share = count / jnp.maximum(total, 1)  # nothing and nothing is nothing
+    offset = jnp.sqrt(state.count * share) * (mean - state.mean)
     stacked = jnp.concatenate([state.singular_values[:, None] * state.components, rows, offset[None, :]])
     _, values, directions = jnp.linalg.svd(stacked, full_matrices=False)
+    noise = max(stacked.shape) * jnp.finfo(values.dtype).eps * values[0]
+    values = jnp.where(values > noise, values, 0.0)
+    directions = jnp.where(values[:, None] > 0, directions, 0.0)  # of no variance, and then any direction would do
     rank = len(state.singular_values)
     missing = max(0, rank - len(values))
     return StreamingPca(
         count=total,
-        mean=state.mean + count / total * (mean - state.mean),
+        mean=state.mean + share * (mean - state.mean),
         components=jnp.pad(directions[:rank], ((0, missing), (0, 0))),
         singular_values=jnp.pad(values[:rank], (0, missing)),
         squared_sum=state.squared_sum + squared_sum + jnp.sum(offset**2),

@@ -92,7 +92,8 @@ def with_band(params: MosmParams) -> MosmParams:
     >>> with_band(one).band
     15
     """
-    band = required_band(float(jnp.abs(params.mean).max()), float(params.variance.max()))
+    mean, variance = np.asarray(params.mean), np.asarray(params.variance)  # known values stay so while JAX traces
+    band = required_band(float(np.abs(mean).max()), float(variance.max()))
     return dataclasses.replace(params, band=band)
 
 

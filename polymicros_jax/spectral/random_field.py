@@ -20,7 +20,7 @@ from jaxtyping import Array, Complex, Float
 
 from polymicros_jax.spectral import grid
 from polymicros_jax.spectral.hermitian import check_covariances
-from polymicros_jax.spectral.mosm_kernel import Leaf, MosmParams, amplitude_filters
+from polymicros_jax.spectral.mosm_kernel import Leaf, MosmParams, amplitude_filters, with_band
 from polymicros_jax.types import ArrayLike, Key
 
 
@@ -40,6 +40,10 @@ def sample_mosm(
         shape: number of voxels along each axis.
         mean: exact mean of the draw for every channel; None leaves it random.
 
+    Raises:
+        ValueError: a shape of the wrong number of axes; a band too small for the parameters, where their values are
+            known (not inside `jit`).
+
     >>> from polymicros_jax.spectral.mosm import with_band
     >>> zero = jnp.zeros((1, 1, 1))
     >>> one = with_band(MosmParams(jnp.ones((1, 1)), zero, zero + 9.0, zero, jnp.zeros((1, 1))))
@@ -51,6 +55,12 @@ def sample_mosm(
         raise ValueError(
             f"shape: {shape} has {len(shape)} axes; the parameters have {params.mean.shape[-1]} space dimensions"
         )
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params)):
+        needed = with_band(params).band
+        if params.band < needed:
+            raise ValueError(
+                f"params: band = {params.band}, but there is power up to wavenumber {needed}; with_band(params) sets it"
+            )
     return _with_mean(_sample_mosm(key, params, tuple(shape)), mean)
 
 

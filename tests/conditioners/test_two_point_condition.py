@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from polymicros_jax.conditioners.plane_spectra import plane_roots, recolour
 from polymicros_jax.conditioners.slice_targets import reconciled, slice_covariances, slice_targets
-from polymicros_jax.conditioners.two_point import plane_covariances, two_point
+from polymicros_jax.conditioners.two_point import TwoPoint, minimise, plane_covariances, two_point
 from polymicros_jax.data import samples
 from polymicros_jax.diffusion.conditioning import Step
 from polymicros_jax.orientation import representation
@@ -73,13 +73,35 @@ def test_lbfgs_alone_lowers_the_error():
     assert float(found.error) < 0.3 * largest_error(NOISE, REFERENCE)
 
 
-def test_the_threshold_falls_with_the_steps():
-    def errors(index):
-        step = Step(index=jnp.asarray(index), count=jnp.asarray(25), sigma=jnp.asarray(0.0), key=jax.random.key(0))
-        loose = CONDITION.replace(slope=1e-2)
-        return largest_error(jax.jit(lambda x, s: loose(x, s))(NOISE, step), REFERENCE)
+@pytest.mark.parametrize("index", [0, 7, 24])
+def test_the_threshold_falls_with_the_steps(index, monkeypatch):
+    """rho = (N - t) slope + floor after t = index + 1 of N steps (Alg. 5), and the match keeps to it."""
+    asked = []
+    match_ = TwoPoint.match
+    monkeypatch.setattr(TwoPoint, "match", lambda self, x, rho: asked.append(float(rho)) or match_(self, x, rho))
+    step = Step(index=jnp.asarray(index), count=jnp.asarray(25), sigma=jnp.asarray(0.0), key=jax.random.key(0))
+    loose = CONDITION.replace(slope=3e-3, floor=1e-2)
+    found = loose(NOISE, step)
+    expected = (24 - index) * 3e-3 + 1e-2
+    assert asked == pytest.approx([expected])
+    assert largest_error(found, REFERENCE) <= expected
 
-    assert errors(24) < errors(0) <= 24e-2 + 1e-6
+
+def test_lags_that_are_nan_are_left_free():
+    """Half a plane unknown: the rest is matched, by recolouring and descent together as by descent alone."""
+    planes = plane_covariances(REFERENCE)
+    planes["z"] = planes["z"].at[3:10].set(jnp.nan)
+    for sweeps in (0, 4):
+        found = match(two_point(planes, MEAN, sweeps=sweeps, budget=60), NOISE, 1e-3)
+        assert float(found.error) <= 1e-3
+        assert np.isfinite(found.field).all()
+
+
+def test_targets_of_no_variance_make_no_nan():
+    nothing = {name: jnp.zeros_like(plane) for name, plane in plane_covariances(REFERENCE).items()}
+    found = minimise(NOISE, nothing, 1e-3, 50)
+    assert np.isfinite(found.field).all()
+    assert largest_error(found.field, 0.0 * NOISE) < largest_error(NOISE, 0.0 * NOISE)
 
 
 def test_one_sweep_matches_the_last_axis_exactly():
@@ -117,6 +139,11 @@ def test_slices_of_other_sizes_give_the_lags_they_have(map_side, missing):
     assert np.isnan(plane).any() == missing
     for lag in (-3, 0, 2):
         np.testing.assert_allclose(plane[lag, 1], own[lag, 1], rtol=1e-6)
+    # As of any periodic volume, at half of its even axes too, where a larger map has two values for one lag.
+    mirrored = np.roll(plane[::-1, ::-1], (1, 1), axis=(0, 1)).swapaxes(-1, -2)
+    np.testing.assert_allclose(plane, mirrored, rtol=1e-5, atol=1e-7)
+    if not missing:
+        np.testing.assert_allclose(plane[N // 2, 1], 0.5 * (own[N // 2, 1] + own[-N // 2, 1]), rtol=1e-5)
     if missing:
         # Half of 8 is 4: lag 4 pools two directions, lag 5 does not exist in pairs enough.
         assert np.isnan(plane[4, 0]).all()

@@ -52,3 +52,13 @@ def test_group_means_average_a_symmetric_spread_to_its_centre() -> None:
     distance = np.diag(matching.pairwise_disorientation(means[[0, 2]], centre))
     np.testing.assert_allclose(distance, 0.0, atol=1e-6)
     np.testing.assert_array_equal(means[1], [1, 0, 0, 0])
+
+
+def test_unknown_orientations_are_not_taken_for_the_identity() -> None:
+    """NaN stays NaN, in a distance and in the mean of the grain it belongs to; the other grain does not notice."""
+    q = np.array([[0.8, 0.6, 0.0, 0.0], [np.nan] * 4, [0.6, 0.0, 0.8, 0.0]])
+    distances = matching.pairwise_disorientation(q, q)
+    np.testing.assert_array_equal(np.isnan(distances), np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool))
+    means = matching.group_means(q, np.array([0, 0, 1]), 2)
+    assert np.isnan(means[0]).all()
+    np.testing.assert_allclose(means[1], q[2], atol=1e-12)

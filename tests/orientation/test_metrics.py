@@ -92,6 +92,11 @@ def test_wrong_grain_asks_only_nearby_grains() -> None:
     middle_is_own = np.where(labels == 1, 0, labels)
     flat = line([0] * 11 + [40] * 3)
     assert metrics.wrong_grain(flat, far, middle_is_own, missing, reach=1)[1, 0, 0]
+    # Nearer to the far grain than to its own, and to the middle one than to neither: only reach makes it wrong.
+    beyond = np.array(reference)
+    beyond[1] = line([-26])[0]  # as a cubic crystal 64: 26 from its own, 44 from the middle, 24 from the far one
+    for reach, wrong in [(1, 0), (8, 0), (9, 1)]:
+        assert metrics.wrong_grain(reference, beyond, labels, missing, reach=reach).sum() == wrong
     single = np.zeros((14, 1, 1), dtype=int)
     assert not metrics.wrong_grain(flat, far, single, missing).any()
 
@@ -245,3 +250,19 @@ def test_scores_differentiate() -> None:
 
     slope = jax.grad(loss)(jnp.array([0.1, 0.1, -0.2]))
     np.testing.assert_allclose(slope, np.degrees([1 / 6, 1 / 6, 0]), atol=1e-3)
+
+
+@pytest.mark.parametrize("nothing", [0.0, np.nan])
+@pytest.mark.parametrize("which", ["reference_q", "reconstructed_q"])
+def test_voxels_without_an_orientation_are_no_result(nothing: float, which: str) -> None:
+    """A method that fills nothing must not score; outside the scored voxels nobody looks."""
+    volumes = {name: line([0, 0, 30, 30]) for name in ("reference_q", "reconstructed_q")}
+    volumes[which][1] = nothing
+    missing = np.array([False, True, True, False]).reshape(4, 1, 1)
+    with pytest.raises(ValueError, match=f"{which}: 1 of 2 scored voxels have no orientation"):
+        metrics.reconstruction_errors(**volumes, missing_mask=missing)
+    others = np.array([False, False, True, False]).reshape(4, 1, 1)
+    labels = np.array([0, 0, 1, 1]).reshape(4, 1, 1)
+    if which == "reconstructed_q":
+        row = metrics.reconstruction_errors(**volumes, missing_mask=others, grain_labels=labels)
+        assert row["mean_disorientation_deg"] == pytest.approx(0.0, abs=1e-3)

@@ -118,4 +118,6 @@ def test_symmetric_equivalents_change_nothing() -> None:
     turned = np.asarray(quaternion.multiply(spin(np.array(90.0)), Q))
     np.testing.assert_allclose(certainty.spread(CHANCE, turned), certainty.spread(CHANCE, Q), atol=ATOL)
     q = np.asarray(quaternion.random(jax.random.key(0), (2, 3)))
-    assert (np.asarray(certainty.spread(CHANCE, q))[1] < ATOL).all()
+    cubic, none = (np.asarray(certainty.spread(CHANCE, q, group)) for group in ("432", "1"))
+    assert cubic[0] < none[0] - 1.0  # without symmetry crystals are further apart
+    np.testing.assert_allclose(cubic[1], 0.0, atol=ATOL)  # one candidate alone has no spread

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from polymicros_jax.orientation import quaternion, symmetry
+from polymicros_jax.orientation import matching, quaternion, symmetry
 
 F32 = 1e-6  # products of a few unit-size float32 numbers: about ten roundings of 6e-8
 
@@ -179,3 +179,30 @@ def test_random_orientations_are_uniform():
 
 def test_zero_quaternion_becomes_the_identity():
     np.testing.assert_array_equal(quaternion.normalise(np.zeros((2, 4), np.float32)), np.eye(1, 4).repeat(2, axis=0))
+
+
+def test_zero_quaternions_are_the_identity_to_both_disorientations(q):
+    """The host's and the compiled one agree on unobserved voxels; unknown is not the same crystal."""
+    zero, identity = np.zeros((1, 4), np.float32), np.array([[1.0, 0.0, 0.0, 0.0]], np.float32)
+    to_identity = quaternion.disorientation(identity, q[:5])
+    np.testing.assert_array_equal(quaternion.disorientation(zero, q[:5]), to_identity)
+    paired = matching.pairwise_disorientation(zero.astype(float), np.asarray(q[:5], float))[0]
+    np.testing.assert_allclose(paired, to_identity, atol=F32)
+    assert float(jnp.min(to_identity)) > 0.1
+
+
+def test_axes_and_angles_broadcast():
+    quarter = quaternion.from_axis_angle(np.eye(3, dtype=np.float32), np.pi / 2)
+    np.testing.assert_allclose(quarter, np.sqrt(0.5) * np.concatenate([np.ones((3, 1)), np.eye(3)], axis=1), atol=F32)
+    about_z = quaternion.from_axis_angle(np.array([0.0, 0.0, 1.0], np.float32), np.array([0.0, np.pi], np.float32))
+    np.testing.assert_allclose(about_z, [[1, 0, 0, 0], [0, 0, 0, 1]], atol=F32)
+
+
+@pytest.mark.parametrize("axis", np.eye(3))
+def test_rodrigues_vectors_of_half_turns(axis):
+    half_turn = np.concatenate([[0.0], axis]).astype(np.float32)
+    rho = np.asarray(quaternion.to_rodrigues(half_turn))
+    np.testing.assert_array_equal(rho, np.where(axis > 0, np.inf, 0.0))
+    np.testing.assert_allclose(quaternion.from_rodrigues(rho), half_turn, atol=F32)
+    # Squares of such a length are beyond single precision.
+    np.testing.assert_allclose(quaternion.from_rodrigues((1e20 * axis).astype(np.float32)), half_turn, atol=F32)

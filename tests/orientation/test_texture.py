@@ -132,3 +132,11 @@ def test_bad_angles_are_named():
         texture.disorientation_distribution(np.zeros(0))
     with pytest.raises(ValueError, match=r"largest angle of 80\.2 degrees"):
         texture.disorientation_distribution(np.array([0.1, 1.4]))
+
+
+def test_what_has_no_weight_may_be_nan():
+    q = np.array(quaternion.random(jax.random.key(0), (20,)))
+    alone = texture.odf_coefficients(q[:19], 4)
+    q[19] = np.nan
+    weighted = texture.odf_coefficients(q, 4, weights=(np.arange(20) < 19).astype(np.float32))
+    np.testing.assert_allclose(weighted[4], alone[4], atol=1e-5)

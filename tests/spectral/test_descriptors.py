@@ -123,3 +123,11 @@ def test_three_point_is_differentiable_and_names_bad_paths():
         descriptors.three_point(m, [((1, 0), (0, 1))])
     with pytest.raises(ValueError, match="no voxel"):
         descriptors.three_point(m, [((3, 0, 0), (-3, 0, 0))], periodic=False)
+
+
+def test_what_belongs_to_no_grain_is_unobserved():
+    labels = np.asarray([0, 0, -1, -1, -1, 1, 1, 2])
+    for function in (descriptors.chord_length_counts, descriptors.lineal_path):
+        np.testing.assert_array_equal(function(labels, 0), function(labels, 0, mask=labels >= 0))
+    assert descriptors.chord_length_counts(labels, 0).sum() == 0
+    np.testing.assert_allclose(descriptors.lineal_path(labels, 0)[1], 2 / 3)

@@ -90,3 +90,18 @@ def test_single_precision_and_memory():
 def test_features_flatten_a_tree_with_missing_lags():
     tree = {"x": jnp.ones((2, 3)), "y": jnp.asarray([np.nan, 2.0])}
     np.testing.assert_array_equal(diversity.features(tree), [1, 1, 1, 1, 1, 1, 0, 2])
+
+
+def test_directions_without_variance_are_none():
+    state = diversity.update(diversity.empty(size=3, rank=2), np.array([[1.0, 0.0, 0.0], [3.0, 0.0, 0.0]]))
+    np.testing.assert_array_equal(state.components[1], 0.0)
+    np.testing.assert_allclose(np.abs(diversity.scores(state, np.array([[2.0, 5.0, 7.0]]))), 0.0, atol=1e-6)
+
+
+def test_workers_that_saw_nothing_change_nothing():
+    nothing = diversity.merge(diversity.empty(size=6, rank=3), diversity.empty(size=6, rank=3))
+    rows = np.asarray(data()[:9, :6], np.float32)
+    alone = diversity.update(diversity.empty(size=6, rank=3), rows)
+    for merged in (diversity.update(nothing, rows), diversity.merge(nothing, alone), diversity.merge(alone, nothing)):
+        np.testing.assert_allclose(merged.mean, alone.mean, rtol=1e-6)
+        np.testing.assert_allclose(merged.singular_values, alone.singular_values, rtol=1e-5)

@@ -350,3 +350,14 @@ def test_bad_covariances_are_named():
         random_field.sample_reference_row(key, C.at[1, 2, 3, 0, 1].add(1.0))
     with pytest.raises(ValueError, match="2 axes"):
         random_field.sample_mosm(key, one(), (6, 5))
+
+
+def test_a_band_that_would_lose_variance_is_refused():
+    zero = jnp.zeros((1, 1, 1))
+    sharp = mosm.MosmParams(jnp.ones((1, 1)), zero, zero + 1600.0, zero, jnp.zeros((1, 1)))
+    with pytest.raises(ValueError, match="band = 48, but there is power up to wavenumber 298"):
+        random_field.sample_mosm(jax.random.key(0), sharp, (512,))
+    fields = ensemble(lambda key: random_field.sample_mosm(key, mosm.with_band(sharp), (512,)), 50)
+    # 50 fields of some 512 * 0.04 independent patches: the variance is known to 5 %.
+    expected = float(mosm.covariance(sharp, (512,))[0, 0, 0])
+    assert float(np.square(fields).mean()) == pytest.approx(expected, rel=0.15)
