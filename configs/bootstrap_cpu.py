@@ -6,8 +6,8 @@ What:     local models of two measured volumes -> MOSM covariances -> Gaussian r
 Command:  python -m polymicros_jax.main --config=configs/bootstrap_cpu.py
 Cost:     at most 45 minutes on two cores.
 Expect:   every stage runs and reports honestly; models trained for minutes do not beat classical interpolation, and the
-          dataset they draw may be blurred. The shipped prior (configs/compact_gsh4.py) is stage 3 with two rounds on
-          the full grid and more patience.
+          dataset they draw may be blurred. The shipped prior (configs/compact_gsh4.py) is stage 3 with rounds on
+          the half and the full grid, Al1050 at half its resolution besides, and more patience.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,8 @@
 """The shipped prior trained further, with and without a generated dataset: what does the dataset add?
 
-What:     compact_gsh4 goes on with a sixth of its learning rate on patches of 24^3, half of them from the dataset of
-          configs/generate_64.py. The argument after the colon says what the patches come from: mixed (the default),
-          generated (the dataset alone) or measured (the control: the same steps without it).
+What:     compact_gsh4 goes on with a fifth of its last learning rate on patches of 24^3, half of them from the
+          dataset of configs/generate_64.py. The argument after the colon says what the patches come from: mixed (the
+          default), generated (the dataset alone) or measured (the control: the same steps without it).
 Command:  python -m polymicros_jax.main --config=configs/finetune_64.py --workdir=runs/finetune_64_mixed
           python -m polymicros_jax.main --config=configs/finetune_64.py:measured --workdir=runs/finetune_64_measured
           python -m polymicros_jax.main --config=configs/finetune_64.py:generated --workdir=runs/finetune_64_generated

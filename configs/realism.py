@@ -14,5 +14,5 @@ from polymicros_jax import config as defaults
 
 
 def get_config() -> ConfigDict:
-    """The shipped prior beside the larger of its sources."""
+    """The shipped prior beside Inconel 100, the source of half its patches."""
     return defaults.default("realism")

@@ -3,7 +3,7 @@
 Usage:
     python launch/model_cards.py [NAME ...] [--no-sheets]
 
-Run it after weights were replaced. Sheets are drawn anew, beside patches of the held-out part of Inconel 100: a minute
+Run it after weights were replaced. Sheets are drawn anew, beside patches of what the prior was validated on: a minute
 or two a prior on a CPU.
 """
 
@@ -13,9 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from polymicros_jax.data import repair, samples
+from polymicros_jax import config
+from polymicros_jax.data import repair
 from polymicros_jax.data.atomic import replacing
 from polymicros_jax.data.patches import MemoryFields, grid_of_patches
+from polymicros_jax.experiment import inputs
 from polymicros_jax.orientation import representation
 from polymicros_jax.training.model_card import error_curve, page
 from polymicros_jax.training.prior import load_prior, read_card, shipped
@@ -34,7 +36,9 @@ def write(name: str, *, sheets: bool = True) -> None:
     if sheets:
         prior, size = load_prior(name), card["training"]["patch"]
         kind = representation.get(prior.representation)
-        field = np.asarray(kind.encode(repair.fill(samples.load("in100", "evaluate")).quaternions))
+        source = card["training"]["validated_on"][0].partition(",")[0]
+        held_out = inputs.volume(config.volume(source), f"what {name} was validated on")
+        field = np.asarray(kind.encode(repair.fill(held_out).quaternions))
         if card["training"].get("centred"):
             field = field - field.mean((0, 1, 2), keepdims=True)
         real = grid_of_patches(MemoryFields((field,)), size=size, stride=size)[:3]

@@ -17,7 +17,7 @@ import numpy as np
 
 from polymicros_jax.data import store as stores
 from polymicros_jax.data.dataset_card import write_card
-from polymicros_jax.generation import Summary, generate
+from polymicros_jax.generation import MOST_REFUSALS_IN_A_ROW, Summary, generate
 from polymicros_jax.progress import Progress
 from polymicros_jax.results import Results
 
@@ -51,7 +51,8 @@ def generate_on_cluster(
     Raises:
       ImportError: Ray is not installed.
       ValueError: a block below 1, or what `generation.generate` raises: the arguments are looked at before Ray is.
-      RuntimeError: a range whose worker died more than `MOST_DEATHS` times, or whose task failed.
+      RuntimeError: a range whose worker died more than `MOST_DEATHS` times, or whose task failed; ranges one after the
+        other in which `MOST_REFUSALS_IN_A_ROW` samples or more failed and none is there.
     """
     if block < 1:
         raise ValueError(f"block: found {block}, accepted is at least 1 sample a task")
@@ -72,6 +73,7 @@ def generate_on_cluster(
         ranges = [range(first, min(first + block, store.samples)) for first in range(0, store.samples, block)]
         waiting = {task.remote(str(store.directory.absolute()), each, shared): each for each in ranges}
         parts: list[Summary] = []
+        refused_in_a_row = 0
         with Progress("generate", store.samples) as progress:
             while waiting:
                 (ready, *_), _ = ray.wait(list(waiting))
@@ -82,6 +84,13 @@ def generate_on_cluster(
                     for each in waiting:
                         ray.cancel(each)
                     raise RuntimeError(f"samples {indices.start} to {indices.stop - 1}: {error}") from error
+                # As one process counts them, though here in the order in which parts are done.
+                refused_in_a_row = 0 if parts[-1].made + parts[-1].found else refused_in_a_row + parts[-1].refused
+                if refused_in_a_row >= MOST_REFUSALS_IN_A_ROW:
+                    for each in waiting:
+                        ray.cancel(each)
+                    records = store.directory / "refused"
+                    raise RuntimeError(f"{refused_in_a_row} samples in a row refused; the records in {records} say why")
                 progress.update(sum(part.samples for part in parts), rejected=str(sum(part.rejected for part in parts)))
     finally:
         if started:

@@ -66,7 +66,8 @@ def volume(source: str = "") -> ConfigDict:
     A simulation is "simulated/grain_growth?side=64&grains=200", see `data.simulated`.
 
     ``frame`` is required where the file's format leaves it open; ``stop`` 0 is the end; ``spacing`` 0 keeps the grid;
-    ``every`` keeps each k-th voxel per axis; ``weight`` is the share of training patches.
+    ``every`` makes voxels k times as long, each of the orientation at its centre; ``weight`` is the share of training
+    patches.
 
     >>> section = volume("in100/train")
     >>> section.source, section.every

@@ -44,7 +44,8 @@ def run(objects: experiment.Diversity, workdir: Path) -> Results:
         sets[f"unconditioned draws of {name}"] = free_draws(objects, prior)
     # A rank depends on the number of samples: all sets show as many as the smallest has.
     count = min(len(cubes) for cubes in sets.values())
-    vectors = {name: statistics(cubes[:count]) for name, cubes in sets.items()}
+    sets = {name: cubes[spread(len(cubes), count)] for name, cubes in sets.items()}
+    vectors = {name: statistics(cubes) for name, cubes in sets.items()}
     rows, curves = {}, {}
     for name, each in vectors.items():
         state = diversity.update(diversity.empty(each.shape[1], min(count, each.shape[1])), each)
@@ -56,7 +57,7 @@ def run(objects: experiment.Diversity, workdir: Path) -> Results:
             "effective_rank": float(diversity.effective_rank(state)),
             "components_90": int(np.searchsorted(curve, 0.9) + 1),
             "total_variance": float(state.squared_sum / (count - 1)),
-            "channel_std": float(np.sqrt(np.mean(np.var(sets[name][:count], axis=(0, 1, 2, 3))))),
+            "channel_std": float(np.sqrt(np.mean(np.var(sets[name], axis=(0, 1, 2, 3))))),
         }
     together, scores = common_scores(vectors)
     drawing = correlations.explained_variance(curves)
@@ -91,6 +92,15 @@ def run(objects: experiment.Diversity, workdir: Path) -> Results:
     keys = ("effective_rank", "components_90", "total_variance")
     lines = {name: [row[key] for key in keys] for name, row in rows.items()}
     return Results(table(head, lines), [page, picture, metrics])
+
+
+def spread(length: int, count: int) -> np.ndarray:
+    """``count`` positions in a list, spread over all of it: neighbours in it are often neighbours in a volume.
+
+    >>> spread(9, 3).tolist()
+    [0, 4, 8]
+    """
+    return np.linspace(0, length - 1, count).round().astype(int)
 
 
 def statistics(cubes: Float[np.ndarray, "n side _ _ h"]) -> Float[np.ndarray, "n features"]:

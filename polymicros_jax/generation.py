@@ -164,11 +164,12 @@ def generate(
     (0, 2)
     """
     limits = Limits() if limits is None else limits
-    name, channels = _one_representation(priors, shape, steps, skip, attempts)
     plan = Plan(seed=seed, covariances=covariances, models=len(priors), repeats=repeats)
+    check_plan(plan, shape=shape, steps=steps, skip=skip, mixtures=mixtures, attempts=attempts)
+    name, channels = _one_representation(priors, shape)
     mine = _mine(plan.samples, worker, workers, indices)
     finish = _finish(name, limits, boundary_cost, dtype)
-    box = _bounds(bounds, name)
+    box = bounds_of(bounds, name)
     locals_ = _local_models(priors, channels, origins or {}, means or {}, sources or {})
     parameters, report = design(seed, covariances, mixtures=mixtures, channels=channels, bounds=box)
     settings = {
@@ -244,6 +245,54 @@ def generate(
     if card:
         write_card(store)
     return Summary(store.directory, len(mine), made, found, rejected, len(refused), seconds)
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuses settings of the generate task before anything is written: what `generate` itself would refuse.
+
+    Raises:
+      ValueError: names the argument and what is accepted.
+    """
+    plan = Plan(settings["seed"], settings["covariances"], len(settings["priors"]), settings["repeats"])
+    numbers = ("shape", "steps", "skip", "mixtures", "attempts")
+    check_plan(plan, **{name: settings[name] for name in numbers})
+    name, _ = _one_representation(settings["priors"], settings["shape"])
+    share(plan.samples, settings["worker"], settings["workers"])
+    bounds_of(settings["bounds"], name)
+    if settings["dtype"] not in stores.DTYPES:
+        raise ValueError(f"dtype: found {settings['dtype']!r}, accepted are {', '.join(stores.DTYPES)}")
+
+
+def check_plan(plan: Plan, *, shape: tuple[int, ...], steps: int, skip: int, mixtures: int, attempts: int) -> None:
+    """Refuses numbers of which no dataset can be made.
+
+    Raises:
+      ValueError: names the number and what is accepted.
+    """
+    least = {"covariances": plan.covariances, "priors": plan.models, "repeats": plan.repeats}
+    for name, found in {**least, "mixtures": mixtures, "attempts": attempts}.items():
+        if found < 1:
+            raise ValueError(f"{name}: found {found}, accepted is at least 1")
+    if plan.seed < 0:
+        raise ValueError(f"seed: found {plan.seed}, accepted is at least 0")
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"shape: found {shape}, accepted are three sides of at least 1 voxel")
+    if not 0 < skip < steps:
+        raise ValueError(f"skip: found {skip}, accepted is 0 < skip < steps = {steps}; the draw starts from a field")
+
+
+def bounds_of(bounds: str | Bounds | None, name: str) -> Bounds:
+    """The box of MOSM parameters that is meant: given, a preset, or the preset of the representation ``name``.
+
+    Raises:
+      ValueError: no such preset.
+    """
+    if isinstance(bounds, Bounds):
+        return bounds
+    preset = BOUNDS.get(name) if bounds is None else bounds
+    if preset is None or preset not in PRESETS:
+        raise ValueError(f"bounds: found {bounds!r} for {name}, accepted are {sorted(PRESETS)} or a Bounds")
+    return PRESETS[preset]
 
 
 def run(settings: Mapping[str, Any]) -> Results:
@@ -347,10 +396,8 @@ def _local_models(
     return models
 
 
-def _one_representation(
-    priors: Mapping[str, Prior], shape: tuple[int, int, int], steps: int, skip: int, attempts: int
-) -> tuple[str, int]:
-    """Name and channels of the representation that all priors share, once all arguments are found to fit."""
+def _one_representation(priors: Mapping[str, Prior], shape: tuple[int, int, int]) -> tuple[str, int]:
+    """Name and channels of the representation that all priors share, once they and the shape are found to fit."""
     names = sorted({prior.representation for prior in priors.values()})
     if len(names) != 1:
         raise ValueError(f"priors: found the representations {names}, accepted is at least one prior, all of one")
@@ -360,20 +407,7 @@ def _one_representation(
             raise ValueError(f"prior {name!r}: {prior.network.channels} channels, {names[0]} has {channels}")
         if any(side % prior.network.stride for side in shape):
             raise ValueError(f"shape {shape}: each side must be a multiple of {prior.network.stride} for {name!r}")
-    if not 0 < skip < steps:
-        raise ValueError(f"skip = {skip}: accepted is 0 < skip < steps = {steps}; the draw starts from a field")
-    if attempts < 1:
-        raise ValueError(f"attempts = {attempts}: accepted is at least 1")
     return names[0], channels
-
-
-def _bounds(bounds: str | Bounds | None, name: str) -> Bounds:
-    if isinstance(bounds, Bounds):
-        return bounds
-    preset = BOUNDS.get(name) if bounds is None else bounds
-    if preset is None or preset not in PRESETS:
-        raise ValueError(f"bounds: found {bounds!r} for {name}, accepted are {sorted(PRESETS)} or a Bounds")
-    return PRESETS[preset]
 
 
 def _fingerprint(params: Params) -> str:

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
         print(f"error: unexpected argument {argv[1]!r}; --help says what there is", file=sys.stderr)
         return 2
     config = _CONFIG.value
-    folder = Path(_WORKDIR.value or Path("runs") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem)
+    folder = Path(_WORKDIR.value or Path("runs") / _config_file(sys.argv).stem)
     try:
         tasks.require(config)
         if _DRY_RUN.value:

@@ -52,13 +52,14 @@ def _cell(value: Cell) -> str:
 def write_json(path: Path, content: Any) -> Path:
     """Writes a file that appears whole or not at all; numbers that are not finite, which JSON lacks, become null."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
     return path
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
+    """What `write_json` writes of it: mappings and lists with None for numbers that are not finite."""
     if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content

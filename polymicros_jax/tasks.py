@@ -25,6 +25,7 @@ from polymicros_jax.training import distributed
 
 def _generate(config: Config, folder: Path) -> Callable[[], Results]:
     settings, elsewhere = experiment.generation(config, folder), experiment.cluster(config)
+    generation.check_settings(settings)
     return partial(generation.run, settings) if elsewhere is None else partial(cluster.run, settings, elsewhere)
 
 
@@ -43,13 +44,15 @@ _PREPARE: dict[str, Callable[[Config, Path], Callable[[], Results]]] = {
 
 
 def require(config: Config) -> None:
-    """Refuses a config of no task.
+    """Refuses a config of no task, or with a seed that no generator of random numbers takes.
 
     Raises:
-      ConfigError: an unknown task, or none.
+      ConfigError: an unknown task, or none; a seed below zero.
     """
     if config.get("task") not in _PREPARE:
         raise ConfigError(f"task: found {config.get('task')!r}, accepted are {', '.join(TASKS)}")
+    if config.get("seed", 0) < 0:
+        raise ConfigError(f"seed: found {config.seed}, accepted is at least 0")
 
 
 def run(config: Config, folder: Path) -> Results:

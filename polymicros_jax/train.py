@@ -44,6 +44,7 @@ def train(
     log_every: int = 20,
     sheet_every: int = 0,
     mesh: Mesh | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> tuple[Prior, dict[str, Any]]:
     """Trains a prior on random patches; a second call with the same ``workdir`` resumes at the last checkpoint.
 
@@ -65,6 +66,7 @@ def train(
       sheet_every: steps between sample sheets; 0 draws none.
       mesh: devices to train on, from `training.mesh.build_mesh`. With several processes all of them call this function
         alike, on one shared folder; each makes its own rows, one writes the log.
+      about: what the card of ``latest.safetensors`` says of the data.
 
     Returns:
       The prior with averaged parameters, and an account of the training for its card.
@@ -92,7 +94,7 @@ def train(
         state = checkpoints.restore(state)
     start = int(state.step)
     writer = distributed.is_writer()
-    log = TrainingRecord(workdir, resume_step=start) if writer else None
+    log = TrainingRecord(workdir, resume_step=start, about=about) if writer else None
     progress = Progress("training", optimisation.steps, start)
     first, rows = rows_of_process(mesh, optimisation.batch)
 
@@ -175,6 +177,7 @@ def run(objects: experiment.Training, workdir: Path) -> Results:
         checkpoint_every=objects.checkpoint_every,
         sheet_every=objects.sheet_every,
         mesh=objects.mesh,
+        about=objects.data,
     )
     weights = workdir / f"{objects.name}.safetensors"
     files = (weights, weights.with_suffix(".json"))

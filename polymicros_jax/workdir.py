@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from polymicros_jax.config import Config, ConfigError
-from polymicros_jax.results import write_json
+from polymicros_jax.results import finite, write_json
 
 ENVIRONMENT = "environment.json"
 
@@ -73,7 +73,7 @@ def environment() -> dict[str, Any]:
 
 
 def _plain(config: Config) -> dict[str, Any]:
-    return json.loads(config.to_json_best_effort())
+    return finite(json.loads(config.to_json_best_effort()))
 
 
 def _first_difference(there: Any, asked: Any, name: str) -> str | None:

@@ -70,8 +70,10 @@ def test_adherence_is_that_of_the_field_where_the_model_does_nothing(prior: str,
     [
         ({"skips": (8,)}, "realism.skips: found 8"),
         ({"skip": 0}, "realism.skip: found 0"),
-        ({"shape": (12, 12, 11)}, "accepted are multiples of 2"),
+        ({"shape": (12, 12, 11)}, "accepted are three multiples of 2"),
         ({"draws": 0}, "at least 1"),
+        ({"mixtures": 0}, "realism.mixtures: found 0"),
+        ({"bounds": "foo"}, "realism.bounds: found 'foo'"),
     ],
 )
 def test_a_realism_config_that_does_not_fit_is_refused(prior: str, change: dict[str, object], message: str) -> None:
@@ -100,6 +102,22 @@ def test_a_dataset_is_placed_beside_the_others(prior: str, tmp_path: Path) -> No
     # A model that puts out zero makes nothing: no variance, whatever the rank.
     assert sets[f"unconditioned draws of {prior}"]["total_variance"] < 1e-3 * sets["dataset"]["total_variance"]
     assert (tmp_path / "run" / "report.html").read_text().count("<img") == 2
+
+
+def test_fewer_cubes_of_a_set_are_taken_from_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six cubes of one specimen and six of another, beside a set of four: two of each are shown, not four of one."""
+    two = np.concatenate([np.full((6, 4, 4, 4, 9), value, np.float32) for value in (0.0, 1.0)])
+    noise = np.random.default_rng(0).normal(size=(4, 4, 4, 4, 9)).astype(np.float32)
+    objects = experiment.Diversity(
+        0, representation.get("gsh4"), 4, 12, {"two specimens": two, "noise": noise}, (), {}, 4
+    )
+    seen = []
+    statistics = dataset_diversity.statistics
+    monkeypatch.setattr(dataset_diversity, "statistics", lambda cubes: seen.append(cubes) or statistics(cubes))
+    for name in ("environment", "config"):
+        (tmp_path / f"{name}.json").write_text("{}")
+    dataset_diversity.run(objects, tmp_path)
+    assert [each.mean(axis=(1, 2, 3, 4)).round().astype(int).tolist() for each in seen[:1]] == [[0, 0, 1, 1]]
 
 
 def test_a_rank_tells_a_rich_set_from_a_poor_one() -> None:

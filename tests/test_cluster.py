@@ -16,7 +16,7 @@ import zarr
 from polymicros_jax import cluster
 from polymicros_jax.cluster import generate_on_cluster
 from polymicros_jax.data import store as stores
-from polymicros_jax.generation import generate
+from polymicros_jax.generation import Summary, generate
 
 sys.path.insert(0, str(Path(__file__).parent))
 import generation_worker as tiny
@@ -177,3 +177,26 @@ def test_what_does_not_fit_is_refused_before_ray_is_looked_for(tmp_path: Path, m
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"polymicros-jax\[ray\]"):
         generate_on_cluster(tmp_path, priors=tiny.tiny_priors(), **tiny.ARGUMENTS)
+
+
+@pytest.mark.parametrize("good", [(), (0, 6)])
+def test_a_hopeless_design_ends_on_a_cluster_too(good: tuple[int, ...], monkeypatch, tmp_path: Path) -> None:
+    """Ten refusals in a row, over ranges shorter than that; a sample that is made begins the count anew."""
+    fake = FakeRay()
+    monkeypatch.setattr(cluster, "_ray", lambda: fake)
+    ranges = []
+
+    def make(directory: str, indices: range, arguments: dict[str, Any]) -> Summary:
+        ranges.append(indices)
+        made = sum(index in good for index in indices)
+        return Summary(Path(directory), len(indices), made, 0, 0, len(indices) - made, 1.0)
+
+    monkeypatch.setattr(cluster, "_make", make)
+    arguments = {**tiny.ARGUMENTS, "priors": tiny.tiny_priors()}  # 12 samples
+    if good:
+        assert generate_on_cluster(tmp_path, block=4, **arguments).refused == 10
+        assert (len(ranges), fake.cancelled) == (3, 0)
+    else:
+        with pytest.raises(RuntimeError, match=r"12 samples in a row refused; the records in .*refused say why"):
+            generate_on_cluster(tmp_path, block=4, **arguments)
+    assert fake.ended == 1

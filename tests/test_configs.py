@@ -103,23 +103,77 @@ def test_the_paper_s_configs_step_at_a_reduced_size(paper_chain: dict[str, Path]
     assert read_card(paper_chain["local"] / "local.safetensors")["training"]["noise_law"] == {"mean": -1.2, "std": 1.2}
 
 
-def _attributes_read() -> set[str]:
-    """Names that the code of `experiment` reads as an attribute of something."""
-    folder = Path(experiment.__file__).parent
-    trees = [ast.parse(path.read_text()) for path in folder.glob("*.py")]
-    return {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+def _keys_read(source: str) -> set[tuple[str, str]]:
+    """What functions read of the configs they are given: (task, key), the task "" where a section is handed in.
+
+    A config is a parameter annotated as one, or as a sequence of them, and what is assigned from, or goes through, an
+    attribute of a config.
+    """
+    found: set[tuple[str, str]] = set()
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        arguments = [*function.args.args, *function.args.kwonlyargs]
+        roots = {a.arg: "" for a in arguments if a.annotation and "ConfigDict" in ast.unparse(a.annotation)}
+
+        def task_of(node: ast.expr, roots: dict[str, str] = roots) -> str | None:
+            while isinstance(node, ast.Attribute | ast.Subscript | ast.Call | ast.Starred):
+                if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "config" and node.attr in TASKS:
+                    return node.attr
+                node = (
+                    node.args[0]
+                    if isinstance(node, ast.Call) and node.args
+                    else getattr(node, "func", None) or node.value
+                )
+            return roots.get(node.id) if isinstance(node, ast.Name) else None
+
+        for node in ast.walk(function):
+            pairs: list[tuple[ast.expr, ast.expr]] = []
+            if isinstance(node, ast.Assign):
+                (target,) = node.targets
+                both = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+                pairs = list(zip(target.elts, node.value.elts, strict=True)) if both else [(target, node.value)]
+            elif isinstance(node, ast.For | ast.comprehension):
+                pairs = [(node.target, node.iter)]
+            for target, value in pairs:
+                task = task_of(value)
+                if task is not None:
+                    roots |= {name.id: task for name in ast.walk(target) if isinstance(name, ast.Name)}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Attribute) and (task := task_of(node.value)) is not None:
+                found.add((task, node.attr))
+    return found
 
 
 def _keys(config: ConfigDict) -> set[str]:
     names = set(config.keys())
-    return names.union(*(_keys(value) for value in config.values() if isinstance(value, ConfigDict)))
+    for value in config.values():
+        for each in value if isinstance(value, tuple) else (value,):
+            names |= _keys(each) if isinstance(each, ConfigDict) else set()
+    return names
+
+
+READ = set().union(*(_keys_read(path.read_text()) for path in Path(experiment.__file__).parent.glob("*.py")))
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_no_key_goes_unread(task: str) -> None:
+    """By the builders of its own task, or by a function that they hand the section to."""
+    config = defaults.default(task)
     architecture = {field.name for field in dataclasses.fields(unet3d.UNet3DConfig)}
-    assert _keys(defaults.default(task)) <= _attributes_read() | architecture | {"task", "x", "y", "z"}
-    assert "no_such_key" not in _attributes_read()
+    read = {key for whose, key in READ if whose in (task, "")}
+    assert _keys(config) - read - architecture <= {"task", "x", "y", "z", task}
+
+
+def test_a_key_that_is_not_read_is_found_out() -> None:
+    code = """
+def builder(config: ConfigDict, path: Path):
+    section, kind = config.train, other(config)
+    path.stem
+    return [each.source for each in section.volumes], section.patch, kind.name
+"""
+    assert {("train", "volumes"), ("train", "source"), ("train", "patch")} <= _keys_read(code)
+    assert not {key for _, key in _keys_read(code)} & {"stem"}
 
 
 def test_unknown_keys_and_tasks_are_refused() -> None:

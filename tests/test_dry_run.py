@@ -17,6 +17,7 @@ from polymicros_jax.diffusion.sampler import evaluations
 from polymicros_jax.dry_run.counting import cost, tree_bytes
 from polymicros_jax.dry_run.outline import Work, outline
 from polymicros_jax.expansion import BASELINE_BUDGET
+from polymicros_jax.experiment.training import optimisation
 from polymicros_jax.models import unet3d
 from polymicros_jax.models.unet3d import UNet3DConfig
 from polymicros_jax.reconstruct import expand, super_resolve
@@ -247,6 +248,19 @@ def test_a_chain_knows_the_networks_its_stages_make() -> None:
     assert None not in networks.values()
     assert networks["2_generate (generate)"] == networks["1_local_in100 (train)"]
     assert len(stages) == len(config_files.load("bootstrap_cpu").bootstrap)
+
+
+def test_a_batch_in_parts_lies_in_memory_whole() -> None:
+    """All its patches are on the device while one part after the other is worked on."""
+
+    def work(parts: int) -> Work:
+        section = defaults.default("train").train.optimisation
+        section.batch, section.accumulate = 2 * parts, parts
+        return Work("", "", TINY, (16, 16, 16), parts, rows=2, kind="train", optimisation=optimisation(section))
+
+    of_a_part = 2 * 16**3 * 9 * 4
+    assert dry_run.memory(work(3)) - dry_run.memory(work(2)) == of_a_part
+    assert dry_run.memory(work(2)) - dry_run.memory(work(1)) == of_a_part + tree_bytes(dry_run.parameters(TINY))
 
 
 @pytest.mark.slow

@@ -348,11 +348,15 @@ def test_another_run_is_refused(unbroken: tuple[Path, Summary, int], change: dic
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"priors": {}}, "at least one prior"),
+        ({"priors": {}}, "priors: found 0, accepted is at least 1"),
         ({"shape": (8, 9, 8)}, "each side must be a multiple of 2 for 'coarse'"),
         ({"skip": 0}, "accepted is 0 < skip < steps = 6"),
         ({"skip": 6}, "accepted is 0 < skip < steps = 6"),
-        ({"attempts": 0}, "attempts = 0"),
+        ({"attempts": 0}, "attempts: found 0"),
+        ({"covariances": 0}, "covariances: found 0"),
+        ({"mixtures": 0}, "mixtures: found 0"),
+        ({"seed": -1}, "seed: found -1"),
+        ({"shape": (8, 0, 8)}, "accepted are three sides"),
         ({"bounds": "unheard"}, "bounds: found 'unheard' for gsh4"),
         ({"means": {"nobody": np.zeros(9)}}, "means: found .'nobody'.*'coarse', 'fine'"),
         ({"origins": {"fine": np.zeros(3)}}, "origin and mean of 'fine'"),

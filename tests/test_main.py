@@ -19,7 +19,7 @@ from polymicros_jax.data.errors import DataError
 from polymicros_jax.dry_run.outline import outline
 from polymicros_jax.experiment.chain import stages
 from polymicros_jax.models.unet3d import UNet3DConfig, init
-from polymicros_jax.training.prior import Prior, read_card, save_prior
+from polymicros_jax.training.prior import Prior, load_prior, read_card, save_prior
 
 sys.path.insert(0, str(Path(__file__).parent))
 import config_files
@@ -170,6 +170,11 @@ def test_measured_and_generated_fields_are_mixed_as_asked(tmp_path: Path) -> Non
     for index in (0, 2):
         store.write_sample(made, index, np.full((24, 24, 24, 9), 0.5 + index, np.float32), {})
     config = _train(weight=3.0)
+    config.train.dataset = str(tmp_path)
+    # What a step sees must not depend on how far the dataset has come.
+    with pytest.raises(ConfigError, match="holds 2 of 3 samples, and 1 are still to be made"):
+        experiment.training(config)
+    store.write_refusal(made, 1, {})
     section = defaults.volume("al1050/train")
     config.train.volumes = (*config.train.volumes, section)
     config.train.initial, config.train.dataset, config.train.dataset_share = "compact_gsh4", str(tmp_path), 0.2
@@ -185,7 +190,7 @@ def test_what_is_to_be_trained_on(tmp_path: Path) -> None:
         ({"dataset_share": 1.0}, "dataset_share: found 1"),
         (
             {"dataset": "runs/some/dataset", "centre": True},
-            "train.centre: found True with volumes and a dataset",
+            "train.centre: found True with a dataset",
         ),
     )
     for change, message in changes:
@@ -224,6 +229,54 @@ def test_a_dataset_of_another_representation_than_its_priors(tmp_path: Path) -> 
     config = config_files.load("generate_smoke")
     config.representation = "hex27"
     _refused(config, tmp_path / "run", "compact_gsh4 is a prior of gsh4, not of hex27")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bounds": "foo"}, "bounds: found 'foo'"),
+        ({"shape": (16, 16)}, r"shape: found \(16, 16\)"),
+        ({"worker": 3}, "worker 3 of 1"),
+        ({"covariances": 0}, "covariances: found 0"),
+        ({"mixtures": 0}, "mixtures: found 0"),
+        ({"skip": 30}, "skip: found 30"),
+        ({"priors": ()}, "priors: found"),
+    ],
+)
+def test_a_dataset_that_cannot_be_made_claims_no_folder(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    """A slip that is put right must not find its folder taken; the dry run refuses the same."""
+    config = config_files.load("generate_smoke")
+    config.generate.update(change)
+    _refused(config, tmp_path / "run", message, ValueError)
+    with pytest.raises(ValueError, match=message):
+        outline(config)
+
+
+def test_a_seed_below_zero_is_refused(tmp_path: Path) -> None:
+    config = config_files.load("generate_smoke")
+    config.seed = -1
+    _refused(config, tmp_path / "run", "seed: found -1")
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 32, 0), (32, 32, 30)])
+@pytest.mark.parametrize("task", ["expand", "realism"])
+def test_a_grid_must_have_three_sides_the_network_takes(task: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    config = defaults.default(task)
+    config[task].shape = shape
+    _refused(config, tmp_path / "run", rf"{task}.shape: found .*, accepted are three multiples of 8")
+
+
+@pytest.mark.parametrize("guided", [True, False])
+def test_volumes_of_centred_fields_are_no_orientations(guided: bool, tmp_path: Path) -> None:
+    """Neither guidance to crystals nor grain averaging means anything for what is left when the mean is taken out."""
+    prior = load_prior("compact_gsh4")
+    save_prior(tmp_path / "centred.safetensors", prior, {"centred": True})
+    config = config_files.load("generate_smoke")
+    section = config.generate
+    section.priors, section.crystals, section.boundary_cost = (str(tmp_path / "centred.safetensors"),), guided, 1.0
+    _refused(config, tmp_path / "run", "was trained on fields less their mean")
 
 
 def test_crystals_need_channels_that_can_be_decoded(tmp_path: Path) -> None:

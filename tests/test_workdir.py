@@ -117,3 +117,13 @@ def test_a_program_without_git_still_runs(monkeypatch):
 def test_a_table_is_aligned_and_says_what_is_missing() -> None:
     found = table(["set", "rank", "cubes"], {"measured": [12.3456, 2400], "drawn": [float("nan"), None]})
     assert found.splitlines() == ["set        rank  cubes", "measured  12.35  2,400", "drawn         –      –"]
+
+
+def test_a_number_that_is_not_finite_is_the_same_when_the_run_goes_on(tmp_path):
+    config = defaults.default("train")
+    config.train.optimisation.clip = float("inf")
+    claim(tmp_path / "a", config)
+    claim(tmp_path / "a", config)
+    config.train.optimisation.clip = 2.0
+    with pytest.raises(ConfigError, match=r"clip is None there and 2\.0 now"):
+        workdir.check(tmp_path / "a", config)

@@ -3,6 +3,7 @@
 The networks are traced, not compiled. What is measured is one small block on this machine.
 """
 
+import math
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
@@ -22,7 +23,7 @@ from polymicros_jax.training.step import create_state
 
 METHOD = """\
 Parameters and state are counted from the shapes of the network. Memory is the largest sum of arrays alive at once in
-one traced evaluation, with its gradient where there is one, and the state or fields beside it; XLA fuses some of
+one traced evaluation, with its gradient where there is one, and the state, batch or fields beside it; XLA fuses some of
 these and adds scratch of its own. Time is the operations of all evaluations over the rate of one residual block timed
 on this machine as busy as it is now; expect it within a factor of three. Not in it: compilation (a minute or two on a
 CPU), reading, classical baselines, figures."""
@@ -95,9 +96,11 @@ def memory(work: Work) -> int:
     """Bytes at the peak of the work, on one device."""
     assert work.network is not None
     params = tree_bytes(parameters(work.network))
-    # The sum over the parts of a batch lies beside the gradient of the part.
-    summed = 0 if work.optimisation is None or work.optimisation.accumulate == 1 else params
-    return state_bytes(work) + summed + evaluation(work).peak_bytes - params
+    parts = 1 if work.optimisation is None else work.optimisation.accumulate
+    # The sum over the parts of a batch lies beside the gradient of the part, and so do the patches of the other parts.
+    summed = 0 if parts == 1 else params
+    waiting = 4 * work.network.channels * work.rows * math.prod(work.shape) * (parts - 1)
+    return state_bytes(work) + summed + waiting + evaluation(work).peak_bytes - params
 
 
 def seconds(work: Work) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from polymicros_jax import generation
 from polymicros_jax.data import masks
 from polymicros_jax.data.sampling_plan import Plan, ingredients, share
 from polymicros_jax.diffusion.sampler import evaluations
@@ -177,6 +178,9 @@ def _patches(shape: Shape, section: ConfigDict) -> int:
 def _generate(config: ConfigDict, made: Networks) -> list[Work]:
     section = config.generate
     plan = Plan(config.seed, section.covariances, len(section.priors), section.repeats)
+    numbers = ("steps", "skip", "mixtures", "attempts")
+    generation.check_plan(plan, shape=section.shape, **{name: section[name] for name in numbers})
+    generation.bounds_of(section.bounds or None, config.representation)
     mine = share(plan.samples, section.worker, section.workers)
     counts = Counter(ingredients(plan, index).model for index in mine)
     shape = tuple(section.shape)

@@ -11,6 +11,7 @@ from polymicros_jax.data import repair, store
 from polymicros_jax.data.patches import MemoryFields
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.experiment.inputs import (
+    check_shape,
     fields,
     invertible_prior,
     refuse_centred,
@@ -19,6 +20,7 @@ from polymicros_jax.experiment.inputs import (
     volume,
 )
 from polymicros_jax.orientation.representation import Representation
+from polymicros_jax.spectral.mosm import PRESETS
 from polymicros_jax.training.prior import Prior, load_prior
 
 
@@ -71,8 +73,11 @@ def realism(config: ConfigDict) -> Realism:
                 raise ConfigError(f"realism.{key}: found {skip}, accepted is 0 < skip < steps = {section.steps}")
     if section.boundary_cost < 0:
         raise ConfigError(f"realism.boundary_cost: found {section.boundary_cost}, accepted is 0 or more")
-    if any(side % prior.network.stride for side in section.shape):
-        raise ConfigError(f"realism.shape: found {section.shape}, accepted are multiples of {prior.network.stride}")
+    check_shape(section.shape, prior.network.stride, "realism.shape")
+    if section.mixtures < 1:
+        raise ConfigError(f"realism.mixtures: found {section.mixtures}, accepted is at least 1")
+    if section.bounds and section.bounds not in PRESETS:
+        raise ConfigError(f"realism.bounds: found {section.bounds!r}, accepted are {', '.join(sorted(PRESETS))}")
     return Realism(
         seed=config.seed,
         prior_name=section.prior,

@@ -16,7 +16,8 @@ def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Keyword arguments of `generation.generate`; a dataset that several workers share has a folder of its own.
 
     Raises:
-      ConfigError: no priors, two of one name, or one of another representation.
+      ConfigError: no priors, two of one name, one of another representation, or of centred fields where volumes are
+        to be orientations.
       DataError: a prior that cannot be read.
     """
     section, kind = config.generate, representation(config)
@@ -35,9 +36,9 @@ def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             f"generate.boundary_cost: found {section.boundary_cost}, accepted with {kind.name} is 0"
             + (" or more" if kind.invertible else "")
         )
-    if section.crystals:
+    if section.crystals or section.boundary_cost:
         for each in section.priors:
-            refuse_centred(each, "generate.priors with generate.crystals")
+            refuse_centred(each, "generate.priors with generate.crystals or generate.boundary_cost")
     cards = {Path(each).stem: read_card(each) for each in section.priors}
     return {
         "directory": Path(section.directory).absolute() if section.directory else workdir / "dataset",

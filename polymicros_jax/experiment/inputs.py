@@ -94,6 +94,16 @@ def invertible_prior(config: ConfigDict, name: str) -> Prior:
     return prior
 
 
+def check_shape(shape: tuple[int, ...], stride: int, key: str) -> None:
+    """Refuses a grid that a network of this stride cannot take.
+
+    Raises:
+      ConfigError: names the key.
+    """
+    if len(shape) != 3 or any(side < 1 or side % stride for side in shape):
+        raise ConfigError(f"{key}: found {tuple(shape)}, accepted are three multiples of {stride}")
+
+
 def refuse_centred(prior: str, key: str) -> None:
     """Refuses a prior whose draws are no orientations, because the mean of each volume was taken out of its data.
 

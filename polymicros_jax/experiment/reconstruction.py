@@ -10,7 +10,7 @@ from polymicros_jax.conditioners.two_point import LEAST_BUDGET
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data import masks
 from polymicros_jax.data.volume import OrientationVolume
-from polymicros_jax.experiment.inputs import invertible_prior, representation, require_group, volume
+from polymicros_jax.experiment.inputs import check_shape, invertible_prior, representation, require_group, volume
 from polymicros_jax.experiment.masking import check_draws, filling, from_shapes, known_voxels
 from polymicros_jax.orientation.representation import Representation
 from polymicros_jax.orientation.sections import missing_axis
@@ -138,8 +138,7 @@ def expansion(config: ConfigDict) -> Expansion:
         raise ConfigError(f"expand.boundary_cost: found {section.boundary_cost}, accepted is 0 or more")
     if section.budget < LEAST_BUDGET:
         raise ConfigError(f"expand.budget: found {section.budget}, accepted is at least {LEAST_BUDGET}")
-    if any(size % prior.network.stride for size in section.shape):
-        raise ConfigError(f"expand.shape: found {section.shape}, accepted are multiples of {prior.network.stride}")
+    check_shape(section.shape, prior.network.stride, "expand.shape")
     return Expansion(
         seed=config.seed,
         prior=prior,

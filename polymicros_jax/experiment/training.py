@@ -92,10 +92,8 @@ def check_training(section: ConfigDict, kind: Representation) -> None:
         raise ConfigError("train: found neither volumes nor a dataset to train on, accepted are one of them and both")
     if not 0 < section.dataset_share < 1:
         raise ConfigError(f"train.dataset_share: found {section.dataset_share}, accepted is above 0 and below 1")
-    if section.volumes and section.dataset and section.centre:
-        raise ConfigError(
-            "train.centre: found True with volumes and a dataset, accepted is False: each has its own means"
-        )
+    if section.dataset and section.centre:
+        raise ConfigError("train.centre: found True with a dataset, accepted is False: its fields keep their means")
     if section.storage not in STORAGES:
         raise ConfigError(f"train.storage: found {section.storage!r}, accepted are {', '.join(STORAGES)}")
     if (section.symmetries or section.texture) and kind.sample_rotation is None:
@@ -283,8 +281,13 @@ def _history(initial: str) -> dict[str, int]:
 def _dataset(folder: str) -> StoredFields:
     opened = store.open(folder)
     complete = tuple(store.completed(opened))
-    if not complete:
-        raise ConfigError(f"train.dataset: {folder} holds no complete sample")
+    # Which patch a step sees, and the scale of the data, must not change while a training runs or when it resumes.
+    to_come = opened.samples - len(complete) - len(store.refused(opened))
+    if to_come or not complete:
+        raise ConfigError(
+            f"train.dataset: {folder} holds {len(complete)} of {opened.samples} samples, and {to_come} are still to be "
+            "made; finish it first, with the command that began it"
+        )
     return StoredFields(opened, complete)
 
 

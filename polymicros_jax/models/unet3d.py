@@ -28,6 +28,8 @@ from polymicros_jax.models.layers import (
 )
 from polymicros_jax.types import ArrayLike, Key, Params
 
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
 
 @dataclasses.dataclass(frozen=True)
 class UNet3DConfig:
@@ -55,6 +57,9 @@ class UNet3DConfig:
       compute_dtype: "float32" or "bfloat16"; parameters, norms and the noise embedding stay float32.
       remat: recompute each block, attention and change of resolution in the backward pass, not storing their inside.
 
+    Raises:
+      ValueError: another ``compute_dtype``.
+
     >>> paper = UNet3DConfig(channels=3)
     >>> paper.multipliers, paper.stride  # sides of a volume must be multiples of it
     ((4, 8, 16), 4)
@@ -74,6 +79,11 @@ class UNet3DConfig:
     head_width: int = 32
     compute_dtype: str = "float32"
     remat: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses a type to compute in that the layers do not know."""
+        if self.compute_dtype not in COMPUTE_DTYPES:
+            raise ValueError(f"compute_dtype: found {self.compute_dtype!r}, accepted are {', '.join(COMPUTE_DTYPES)}")
 
     @property
     def stride(self) -> int:

@@ -20,8 +20,10 @@ DRAWS = 3
 class TrainingRecord:
     """Writes ``metrics.jsonl``, ``tensorboard/``, ``sheets/`` and ``latest.safetensors`` into a training's folder."""
 
-    def __init__(self, workdir: Path, resume_step: int = 0):
+    def __init__(self, workdir: Path, resume_step: int = 0, about: Mapping[str, Any] | None = None):
+        """Opens the folder; lines after ``resume_step`` are dropped, ``about`` goes into the card of the weights."""
         self._workdir = workdir
+        self._about = dict(about or {})
         self._sheets = workdir / "sheets"
         self._lines = MetricsLog(workdir / "metrics.jsonl", resume_step)
         self._events = EventLog(workdir / "tensorboard", resume_step)
@@ -34,7 +36,7 @@ class TrainingRecord:
     def validated(self, step: int, prior: Prior, scores: Mapping[str, Mapping[str, float]]) -> None:
         """Records held-out scores, and writes the prior that has them: a training that is stopped leaves weights."""
         self.write(step, scores)
-        save_prior(self._workdir / "latest.safetensors", prior, {"steps": step, **scores}, "float16")
+        save_prior(self._workdir / "latest.safetensors", prior, {**self._about, "steps": step, **scores}, "float16")
 
     def sheet(self, step: int, prior: Prior, real: Float[np.ndarray, "n nx ny nz h"]) -> Path:
         """Draws from the prior and shows it beside real patches; the same noise at every step, so that sheets compare.

@@ -100,6 +100,12 @@ def test_bfloat16_is_close_to_float32():
     assert 1e-5 < error < 0.1
 
 
+@pytest.mark.parametrize("name", ["float16", "float61"])
+def test_other_types_to_compute_in_are_refused(name):
+    with pytest.raises(ValueError, match=f"compute_dtype: found '{name}', accepted are float32, bfloat16"):
+        UNet3DConfig(channels=3, compute_dtype=name)
+
+
 def test_remat_gives_the_same_gradients():
     def gradient(config):
         def loss(params):

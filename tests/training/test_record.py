@@ -12,14 +12,15 @@ from polymicros_jax.training.record import TrainingRecord
 
 
 def test_scores_and_the_weights_that_have_them_are_written_together(linear_network, tmp_path):
-    record = TrainingRecord(tmp_path)
+    record = TrainingRecord(tmp_path, about={"trained_on": ["in100/train"], "centred": True})
     for step, error in ((5, 0.5), (10, 0.25)):
         record.validated(step, linear_network, {"relative_error": {"0.1": error}})
     record.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines[1] == {"step": 10, "relative_error": {"0.1": 0.25}}
     card = read_card(tmp_path / "latest.safetensors")["training"]
-    assert card == {"steps": 10, "relative_error": {"0.1": 0.25}}
+    # What it was trained on goes with the weights: whoever goes on from them has to know.
+    assert card == {"trained_on": ["in100/train"], "centred": True, "steps": 10, "relative_error": {"0.1": 0.25}}
 
 
 def test_a_sheet_shows_draws_beside_patches_spread_over_all(linear_network, tmp_path, monkeypatch):
