@@ -9,7 +9,9 @@ Expect:   runs/quickstart/ with report.html, reconstruction.vti, reconstruction.
 Own data: --config.super_resolve.volume.source=my_sections/ --config.super_resolve.volume.frame=edax
           --config.super_resolve.volume.start="(0,0,0)" --config.super_resolve.volume.stop="(0,0,0)"
           --config.super_resolve.mask.kind=insert --config.super_resolve.mask.axis=z --config.super_resolve.mask.every=4
-          A folder of maps, one a section; volume.slice_spacing is their distance in micrometres.
+          --config.super_resolve.volume.slice_spacing=1.0
+          A folder of maps, one a section; volume.slice_spacing is their distance in micrometres, mask.every that
+          distance over the step inside a section. Numbers left out in the names are sections that were lost.
 """
 
 from ml_collections import ConfigDict

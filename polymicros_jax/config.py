@@ -66,8 +66,8 @@ def volume(source: str = "") -> ConfigDict:
     A simulation is "simulated/grain_growth?side=64&grains=200", see `data.simulated`.
 
     ``frame`` is required where the file's format leaves it open; ``stop`` 0 is the end; ``spacing`` 0 keeps the grid;
-    ``every`` makes voxels k times as long, each of the orientation at its centre; ``weight`` is the share of training
-    patches.
+    ``phase`` above 0 is the number of the only phase that counts as observed; ``every`` makes voxels k times as long,
+    each of the orientation at its centre; ``weight`` is the share of training patches.
 
     >>> section = volume("in100/train")
     >>> section.source, section.every
@@ -82,6 +82,7 @@ def volume(source: str = "") -> ConfigDict:
             "stop": (0, 0, 0),
             "spacing": 0.0,
             "every": 1,
+            "phase": 0,
             "weight": 1.0,
         }
     )

@@ -8,12 +8,13 @@ import jax
 import numpy as np
 
 from polymicros_jax import experiment
-from polymicros_jax.data import export, repair, samples
+from polymicros_jax.data import export, samples
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.filling_methods import FUSED, PRIOR, SHAPES, Filled, baselines, fill_with_prior, fuse_both
 from polymicros_jax.orientation import grain_posterior, ipf, uncertainty
 from polymicros_jax.orientation import posterior_uncertainty as certainty
-from polymicros_jax.orientation.candidates import candidates
+from polymicros_jax.orientation.candidates import Candidates, candidates
+from polymicros_jax.orientation.sections import nearest_known
 from polymicros_jax.progress import Progress
 from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.scoring import COLUMNS, score, text_table
@@ -43,7 +44,7 @@ def run(objects: experiment.Reconstruction, workdir: Path) -> Results:
     spread = _spread(result, known, kind.group)
     files = [
         write_json(workdir / "metrics.json", {"on": "missing voxels only", "methods": rows}),
-        *_write_volume(workdir, objects, result, drawn, spread),
+        *_write_volume(workdir, objects, result, drawn, spread, _phases(reference, known, found, result)),
     ]
     files = [*_write_report(workdir, objects, filled, rows, spread), *files]
     if rows:
@@ -67,8 +68,23 @@ def _spread(result: Filled, known: np.ndarray, group: str) -> np.ndarray:
     return spread
 
 
+def _phases(reference: OrientationVolume, known: np.ndarray, found: Candidates, result: Filled) -> np.ndarray:
+    """Phase of every voxel: a filled one has that of the measured grain put there, or of the nearest voxel."""
+    phase = nearest_known(reference.phase[..., None], known & reference.mask, reference.spacing)[..., 0]
+    if result.posterior is not None:
+        best = result.posterior.probability.argmax(axis=1)
+        source = np.take_along_axis(found.source[~known], best[:, None], axis=1)[:, 0]
+        phase[~known] = phase.reshape(-1)[source]
+    return phase
+
+
 def _write_volume(
-    workdir: Path, objects: experiment.Reconstruction, result: Filled, drawn: Filled, spread: np.ndarray
+    workdir: Path,
+    objects: experiment.Reconstruction,
+    result: Filled,
+    drawn: Filled,
+    spread: np.ndarray,
+    phase: np.ndarray,
 ) -> list[Path]:
     reference, known = objects.reference, objects.known
     method = PRIOR if result.posterior is None else f"{FUSED}, the most probable measured grain"
@@ -88,7 +104,7 @@ def _write_volume(
         reference,
         quaternions=result.quaternions,
         mask=np.ones_like(known),
-        phase=np.maximum(repair.fill(dataclasses.replace(reference, mask=known & reference.mask)).phase, 1),
+        phase=np.maximum(phase, 1),
         fields=fields,
         provenance={**reference.provenance, "reconstruction": f"missing voxels filled: {method}"},
     )

@@ -68,7 +68,9 @@ def run(config: Config, folder: Path) -> Results:
     workdir.check(folder, config)
     done = workdir.finished(folder)
     if done is not None:
-        return Results(f"(done before) {done['summary']}", [folder / name for name in done["files"]])
+        newer = workdir.newer_inputs(folder, config)
+        note = f"\n{', '.join(newer)} changed since: another --workdir runs it again" if newer else ""
+        return Results(f"(done before) {done['summary']}{note}", [folder / name for name in done["files"]])
     work = _PREPARE[config.task](config, folder)
     # Where several processes train together, none writes before all have looked.
     distributed.wait_for_all("checked")

@@ -51,6 +51,24 @@ def finished(workdir: Path) -> dict[str, Any] | None:
     return json.loads(record.read_text()) if record.exists() else None
 
 
+def newer_inputs(workdir: Path, config: Config) -> list[str]:
+    """Files and folders that the config names and that changed after the run was done."""
+    done = (workdir / "results.json").stat().st_mtime
+    named = {each for each in _strings(_plain(config)) if each and len(each) < 1024 and Path(each).exists()}
+    found = []
+    for each in sorted(named):
+        files = [Path(each), *Path(each).iterdir()] if Path(each).is_dir() else [Path(each)]
+        if max(path.stat().st_mtime for path in files) > done:
+            found.append(each)
+    return found
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict | list):
+        return [text for each in (value.values() if isinstance(value, dict) else value) for text in _strings(each)]
+    return [value] if isinstance(value, str) else []
+
+
 def finish(workdir: Path, results: dict[str, Any]) -> None:
     """Marks the run as done."""
     write_json(workdir / "results.json", results)

@@ -1,6 +1,7 @@
 """The command line: what it says of wrong input, and that nothing half-written stays behind."""
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -12,13 +13,19 @@ import pytest
 from ml_collections import ConfigDict
 
 from polymicros_jax import config as defaults
-from polymicros_jax import experiment, tasks, usage
+from polymicros_jax import experiment, super_resolution, tasks, usage
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data import samples, store
 from polymicros_jax.data.errors import DataError
+from polymicros_jax.data.export import write
+from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.dry_run.outline import outline
 from polymicros_jax.experiment.chain import stages
+from polymicros_jax.filling_methods import Filled
 from polymicros_jax.models.unet3d import UNet3DConfig, init
+from polymicros_jax.orientation import grain_posterior
+from polymicros_jax.orientation.candidates import candidates
+from polymicros_jax.orientation.grain_posterior import GrainPosterior
 from polymicros_jax.training.prior import Prior, load_prior, read_card, save_prior
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -156,13 +163,98 @@ def test_a_volume_that_a_stage_will_write_is_not_looked_for(tmp_path: Path) -> N
         ({"every": 0}, "volume.every: found 0, accepted is at least 1"),
         ({"spacing": -1.0}, "volume.spacing: found -1.0"),
         ({"stop": (4, 4)}, r"volume.stop: found \(4, 4\), accepted is three numbers"),
-        ({"stop": (400, 4, 4)}, "super_resolve.volume: .*"),
+        ({"stop": (400, 4, 4)}, "volume.stop: crop: found start .* 0 is the end of an axis"),
         ({"frame": "edax"}, "volume.frame: found edax, accepted with files and folders alone"),
         ({"source": "simulated/voronoi?start=4"}, "found start"),
     ],
 )
 def test_keys_of_a_volume_that_mean_nothing(change: dict[str, object], message: str, tmp_path: Path) -> None:
     _refused(_super_resolve(**change), tmp_path / "run", message, ValueError)
+
+
+def _two_phases(symmetry: tuple[str, str] = ("432", "432")) -> OrientationVolume:
+    """Austenite below, ferrite above, in sections that are one phase but for a boundary."""
+    whole = samples.load("in100").crop((10, 10, 10), (18, 18, 18))
+    phase = np.where(np.arange(8) < 4, 1, 2)[:, None, None] * np.ones(whole.shape, int)
+    names = {"phases": ["Austenite", "Ferrite"]}
+    return dataclasses.replace(whole, mask=np.ones(whole.shape, bool), phase=phase, symmetry=symmetry, provenance=names)
+
+
+def test_phases_of_several_symmetries_are_taken_one_by_one(tmp_path: Path) -> None:
+    source = str(_two_phases(("432", "622")).save(tmp_path / "two.npz"))
+    config = _super_resolve(source=source, stop=(0, 0, 0))
+    _refused(config, tmp_path / "run", "super_resolve.volume.phase: found 1 Austenite, 2 Ferrite of several symmetries")
+    config.super_resolve.volume.phase = 3
+    _refused(config, tmp_path / "run", "super_resolve.volume.phase: found 3, accepted are 1 to 2")
+    config.super_resolve.volume.phase = 2
+    _refused(config, tmp_path / "run", "found the symmetry 622, gsh4 takes 432; all priors that ship are cubic")
+    config.super_resolve.volume.phase = 1
+    objects = experiment.reconstruction(config)
+    assert objects.reference.mask.sum() == 4 * 8 * 8
+
+
+def test_filled_voxels_have_the_phase_of_the_grain_put_there(tmp_path: Path) -> None:
+    """Not of the nearest voxel: where a grain bulges into a gap, its phase does too."""
+    reference = _two_phases()
+    # One grain per phase, so that a grain tells its phase.
+    q = np.array([[1.0, 0.0, 0.0, 0.0], [np.cos(0.3), 0.0, np.sin(0.3), 0.0]], np.float32)[reference.phase - 1]
+    known = np.ones(reference.shape, bool)
+    known[:, :, 1::2] = False
+    found = candidates(q, known, count=2)
+    # A posterior that takes the second best grain throughout: all phases are exchanged.
+    chance = np.zeros((int((~known).sum()), 2))
+    chance[:, 1] = 1.0
+    orientations = grain_posterior.orientations(found, ~known)
+    model = GrainPosterior(chance, orientations, found.label[~known])
+    result = Filled(q, 0.0, posterior=model)
+    phase = super_resolution._phases(dataclasses.replace(reference, quaternions=q), known, found, result)
+    np.testing.assert_array_equal(phase[known], reference.phase[known])
+    np.testing.assert_array_equal(phase[~known], 3 - reference.phase[~known])
+
+
+def test_sections_to_fill_between_need_their_distance(tmp_path: Path) -> None:
+    write(samples.load("in100").crop((10, 10, 10), (18, 18, 13)), tmp_path / "sections", frame="none")
+    config = _super_resolve(source=str(tmp_path / "sections"), stop=(0, 0, 0), frame="none")
+    config.super_resolve.mask.kind = "insert"
+    with pytest.warns(UserWarning, match="no slice_spacing given"):
+        _refused(config, tmp_path / "run", "super_resolve.volume.slice_spacing: found none")
+    config.super_resolve.volume.slice_spacing = 1.0
+    np.testing.assert_allclose(experiment.reconstruction(config).reference.spacing, 0.25)
+    config.super_resolve.mask.every = 2
+    with pytest.warns(UserWarning, match=r"voxels of 0\.25 x 0\.25 x 0\.5 micrometres; the prior was trained on cubes"):
+        experiment.reconstruction(config)
+    config.super_resolve.mask.every = 1
+    _refused(config, tmp_path / "run", "super_resolve.mask: every: found 1, accepted is at least 2")
+
+
+def test_a_finished_run_says_that_its_input_changed(tmp_path: Path) -> None:
+    source = samples.load("in100").crop((0, 0, 0), (4, 4, 4)).save(tmp_path / "scan.npz")
+    config = defaults.default("convert")
+    config.convert.volume.source, config.convert.outputs = str(source), ("scan.vti",)
+    tasks.run(config, tmp_path / "run")
+    assert "changed since" not in tasks.run(config, tmp_path / "run").summary
+    later = (tmp_path / "run" / "results.json").stat().st_mtime + 5
+    os.utime(source, (later, later))
+    again = tasks.run(config, tmp_path / "run").summary
+    assert again.startswith("(done before)")
+    assert f"{source} changed since: another --workdir runs it again" in again
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "message"),
+    [
+        ("super_resolve", {"mask.every": 0}, "super_resolve.mask: every: found 0"),
+        ("convert", {"volume.source": "/nope.ang", "outputs": ("x.vti",)}, "/nope.ang: no such file"),
+        ("convert", {"outputs": ("x.stl",)}, "accepted endings are"),
+        ("expand", {"shape": (30, 30, 30)}, "expand.shape: found"),
+        ("train", {"volumes": (defaults.volume("/no_sections"),)}, "/no_sections: no such file or folder"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(task: str, change: dict[str, object], message: str) -> None:
+    config = defaults.default(task)
+    config[task].update_from_flattened_dict(change)
+    with pytest.raises((ValueError, OSError), match=message):
+        outline(config)
 
 
 def test_measured_and_generated_fields_are_mixed_as_asked(tmp_path: Path) -> None:

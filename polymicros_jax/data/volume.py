@@ -42,7 +42,7 @@ looks like, with NotImplementedError.
 NPZ_FORMAT = "polymicros_jax.OrientationVolume/1"
 
 
-@dataclasses.dataclass(frozen=True, init=False, eq=False)
+@dataclasses.dataclass(frozen=True, init=False, eq=False, repr=False)
 class OrientationVolume:
     """Orientations on a regular grid, with the mask of voxels that were observed.
 
@@ -72,6 +72,8 @@ class OrientationVolume:
     >>> volume = OrientationVolume(q, np.ones((4, 3, 2)), np.ones((4, 3, 2)), spacing=(0.5, 0.5, 1.0), symmetry="432")
     >>> volume.shape, volume.group, volume.crop((0, 0, 0), (2, 3, 1)).shape
     ((4, 3, 2), '432', (2, 3, 1))
+    >>> volume
+    OrientationVolume(4 x 3 x 2 voxels of 0.5 x 0.5 x 1 um, 100.0% observed, 432)
     >>> OrientationVolume(2 * q, np.ones((4, 3, 2)), np.ones((4, 3, 2)), (0.5, 0.5, 1.0))
     Traceback (most recent call last):
         ...
@@ -142,6 +144,12 @@ class OrientationVolume:
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        """One line: a message or a notebook that shows a volume is not to print its voxels."""
+        edges = " x ".join(f"{edge:g}" for edge in self.spacing)
+        size = " x ".join(map(str, self.shape))
+        return f"OrientationVolume({size} voxels of {edges} um, {self.mask.mean():.1%} observed, {self.symmetry})"
 
     @property
     def shape(self) -> tuple[int, int, int]:

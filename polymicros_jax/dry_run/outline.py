@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from polymicros_jax import generation
+from polymicros_jax import experiment, generation
 from polymicros_jax.data import masks
 from polymicros_jax.data.sampling_plan import Plan, ingredients, share
 from polymicros_jax.diffusion.sampler import evaluations
@@ -80,7 +80,11 @@ def outline(config: ConfigDict) -> dict[str, list[Work]]:
       DataError: a volume or a prior that cannot be read. A prior that other runs are to make may be missing.
     """
     if config.task != "bootstrap":
-        return {config.task: _WORK[config.task](config, {})}
+        works = _WORK[config.task](config, {})
+        # What the run would refuse shows here too, unless it is that an earlier run has not made its prior yet.
+        if config.task in _BUILD and all(work.network is not None for work in works):
+            _BUILD[config.task](config)
+        return {config.task: works}
     made: dict[str, UNet3DConfig | None] = {}
     stages = {}
     for name in stage_names(config):
@@ -147,6 +151,8 @@ def _train(config: ConfigDict, made: Networks) -> list[Work]:
             note=note,
         )
     ]
+    for number, each in enumerate(section.volumes):
+        volume(each, f"train.volumes[{number}]")
     if section.validation:
         count = sum(_patches(volume(each, "train.validation").shape, section) for each in section.validation)
         # Every so many steps and at the last; once more for the card, and once for the weights compared with.
@@ -298,6 +304,14 @@ def _diversity(config: ConfigDict, made: Networks) -> list[Work]:
         for name in section.priors
     ]
 
+
+_BUILD: dict[str, Callable[[ConfigDict], object]] = {
+    "super_resolve": experiment.reconstruction,
+    "expand": experiment.expansion,
+    "evaluate": experiment.evaluation,
+    "realism": experiment.realism,
+    "convert": experiment.conversion,
+}
 
 _WORK: dict[str, Callable[[ConfigDict, Networks], list[Work]]] = {
     "train": _train,

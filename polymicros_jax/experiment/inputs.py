@@ -42,6 +42,7 @@ def volume(section: ConfigDict, name: str) -> OrientationVolume:
         ("stop", "three numbers", len(section.stop) == 3),
         ("every", "at least 1", section.every >= 1),
         ("spacing", "0 to keep it, or a length in micrometres", section.spacing >= 0.0),
+        ("phase", "0 for all, or the number of a phase", section.phase >= 0),
     ):
         if not right:
             raise ConfigError(f"{name}.{key}: found {section[key]}, accepted is {accepted}")
@@ -59,7 +60,12 @@ def volume(section: ConfigDict, name: str) -> OrientationVolume:
         try:
             whole = whole.crop(section.start, stop)
         except DataError as error:
-            raise ConfigError(f"{name}: {error}") from error
+            raise ConfigError(f"{name}.stop: {error}; 0 is the end of an axis") from error
+    if section.phase:
+        try:
+            whole = whole.only_phase(section.phase)
+        except DataError as error:
+            raise ConfigError(f"{name}.{error}") from error
     if section.spacing > 0.0:
         whole = whole.resample(section.spacing)
     if section.every > 1:
@@ -118,5 +124,14 @@ def refuse_centred(prior: str, key: str) -> None:
 
 def require_group(whole: OrientationVolume, kind: Representation, name: str) -> None:
     """Refuses a volume of another crystal symmetry than the representation's."""
-    if whole.group != kind.group:
-        raise ConfigError(f"{name}: found the symmetry {whole.group}, {kind.name} takes {kind.group}")
+    try:
+        group = whole.group
+    except DataError as error:
+        found = ", ".join(f"{number} {phase}" for number, phase in enumerate(whole.phase_names, start=1))
+        raise ConfigError(
+            f"{name}.phase: found {found} of several symmetries, accepted is the number of one"
+        ) from error
+    if group != kind.group:
+        raise ConfigError(
+            f"{name}: found the symmetry {group}, {kind.name} takes {kind.group}; all priors that ship are cubic, 432"
+        )

@@ -45,10 +45,10 @@ def known_voxels(section: ConfigDict, reference: OrientationVolume, seed: int, n
             raise ConfigError(f"{name}.kind: found {kind!r}, accepted are {', '.join(select)}, joined with & or |")
     if "insert" in kinds and len(kinds) > 1:
         raise ConfigError(f"{name}.kind: found {section.kind!r}, accepted is insert alone")
-    known = select[kinds[0]]()
-    for sign, kind in zip(kinds[1::2], kinds[2::2], strict=True):
-        known = known & select[kind]() if sign == "&" else known | select[kind]()
     try:
+        known = select[kinds[0]]()
+        for sign, kind in zip(kinds[1::2], kinds[2::2], strict=True):
+            known = known & select[kind]() if sign == "&" else known | select[kind]()
         return masks.require_meaning(known, reference.mask, unequal="sections" in kinds)
     except DataError as error:
         raise ConfigError(f"{name}: {error}") from error

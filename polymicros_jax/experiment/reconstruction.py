@@ -1,6 +1,8 @@
 """Objects of the tasks that complete a volume: from some of its voxels, or from maps."""
 
 import dataclasses
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from ml_collections import ConfigDict
 from polymicros_jax.conditioners.two_point import LEAST_BUDGET
 from polymicros_jax.config import ConfigError
 from polymicros_jax.data import masks
+from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.experiment.inputs import check_shape, invertible_prior, representation, require_group, volume
 from polymicros_jax.experiment.masking import check_draws, filling, from_shapes, known_voxels
@@ -60,7 +63,16 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
     drawn = {"method": section.method, "start": section.start, "theta": section.theta}
     settings = filling(section, "super_resolve", prior, **drawn)
     if mask.kind == "insert":
-        reference = masks.insert_slices(reference, mask.axis, mask.every)
+        if Path(section.volume.source).is_dir() and not section.volume.slice_spacing:
+            raise ConfigError(
+                "super_resolve.volume.slice_spacing: found none, accepted with a folder of sections to put others "
+                "between is their distance in micrometres"
+            )
+        try:
+            reference = masks.insert_slices(reference, mask.axis, mask.every)
+        except DataError as error:
+            raise ConfigError(f"super_resolve.mask: {error}") from error
+    _mention_flat_voxels(reference.spacing)
     known = known_voxels(mask, reference, config.seed, "super_resolve.mask")
     missing = ~known & reference.mask
     return Reconstruction(
@@ -76,6 +88,18 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
         calibration=load_calibration(section.prior),
         from_shapes=from_shapes(section.guess, "super_resolve.guess"),
     )
+
+
+def _mention_flat_voxels(spacing: tuple[float, float, float]) -> None:
+    """Warns of voxels that are no cubes: to a prior all are, and it takes grains for flattened or stretched."""
+    if max(spacing) > 1.05 * min(spacing):
+        edges = " x ".join(f"{edge:g}" for edge in spacing)
+        warnings.warn(
+            f"super_resolve: voxels of {edges} micrometres; the prior was trained on cubes and takes them for cubes. "
+            "super_resolve.volume.spacing resamples; with mask.kind=insert, mask.every is to be the distance of "
+            "sections over the step",
+            stacklevel=3,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

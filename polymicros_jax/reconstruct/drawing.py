@@ -53,6 +53,13 @@ def first_level(steps: int, start: float | None) -> int:
     return int(np.argmax(np.asarray(karras(steps)) <= start))
 
 
+def check_prior(prior: object) -> None:
+    """Raises TypeError where something else stands in the place of a prior."""
+    if not isinstance(prior, Prior):
+        hint = f": load_prior({prior!r})" if isinstance(prior, str) else ""
+        raise TypeError(f"prior: found a {type(prior).__name__}, accepted is a Prior{hint}")
+
+
 def check_numbers(draws: int, steps: int, start: float | None) -> None:
     """Raises ValueError where a number of draws or steps, or a start, makes no sense."""
     if draws < 1:

@@ -14,7 +14,7 @@ from polymicros_jax.diffusion.conditioning import guided
 from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, evaluations, sample
 from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.orientation.interpolation import linear
-from polymicros_jax.reconstruct.drawing import check_numbers, finite_draws, first_level, tiled_denoiser
+from polymicros_jax.reconstruct.drawing import check_numbers, check_prior, finite_draws, first_level, tiled_denoiser
 from polymicros_jax.training.prior import Prior
 from polymicros_jax.types import ArrayLike, Key
 
@@ -204,7 +204,13 @@ def _initial(values: np.ndarray, mask: np.ndarray, start: float | None, guess: A
 
 
 def _checked_field(prior: Prior, field: ArrayLike, known: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    check_prior(prior)
     values, mask = np.asarray(field), np.asarray(known)
+    if values.ndim != 4:
+        raise ValueError(
+            f"field: found a {type(field).__name__} of shape {values.shape}, accepted are channels (nx, ny, nz, "
+            f"{prior.network.channels}): representation({prior.representation!r}).encode(volume.quaternions)"
+        )
     if values.shape[-1] != prior.network.channels:
         raise ValueError(
             f"field has {values.shape[-1]} channels: the prior ({prior.representation}) takes {prior.network.channels}"

@@ -14,7 +14,7 @@ from polymicros_jax.conditioners.two_point import TwoPoint, TwoPointGuide, two_p
 from polymicros_jax.diffusion.conditioning import Guide, guided
 from polymicros_jax.diffusion.sampler import EDM_CHURN, evaluations, sample
 from polymicros_jax.diffusion.schedule import karras
-from polymicros_jax.reconstruct.drawing import check_numbers, finite_draws, first_level, tiled_denoiser
+from polymicros_jax.reconstruct.drawing import check_numbers, check_prior, finite_draws, first_level, tiled_denoiser
 from polymicros_jax.training.prior import Prior
 from polymicros_jax.types import ArrayLike, Key
 
@@ -80,6 +80,7 @@ def expand(
         ...
     ValueError: shape = (30, 30, 30): three multiples of 4, the stride of the network, are needed
     """
+    check_prior(prior)
     _check_slices(prior, slices, shape)
     check_numbers(draws, steps, start)
     if until is not None and not until >= 0.0:

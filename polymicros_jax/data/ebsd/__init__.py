@@ -31,7 +31,8 @@ def read(
 
     Args:
         path: a file (`.ang`, `.ctf`, `.cpr`/`.crc`, `.dream3d`, `.h5oina`, `.h5ebsd`, EDAX or GrainMapper3D `.h5`,
-            `.npz`) or a folder of sections.
+            `.npz`) or a folder of sections, in the order of the numbers in their names. Numbers left out are sections
+            that were lost: planes of unobserved voxels, with a warning.
         frame: what the file's Euler angles refer to: "edax", "oxford" or "none"; see `data.ebsd.frames`. Required for
             all but `.dream3d`, GrainMapper3D and `.npz`, which are in one frame already.
         slice_spacing: micrometres between the sections of a folder.

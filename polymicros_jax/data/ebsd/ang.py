@@ -7,6 +7,7 @@ is taken so) or all three angles are 4 pi.
 """
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ def _hexagonal(path: Path, header: list[str]) -> bool:
 
 
 def _check_count(path: Path, header: list[str], found: int, scan: Scan) -> None:
-    """A file with fewer points than its header promises was truncated, unless its points fill a grid of their own."""
+    """Fewer points than the header promises: the file was truncated, or may have been where they fill a grid."""
     keys = ("NCOLS_ODD", "NCOLS_EVEN", "NROWS")
     texts = [_value(header, key) for key in keys]
     if any(text is None for text in texts):
@@ -130,9 +131,17 @@ def _check_count(path: Path, header: list[str], found: int, scan: Scan) -> None:
     odd, even, rows = (whole(path, key, text or "") for key, text in zip(keys, texts, strict=True))
     promised = odd * ((rows + 1) // 2) + even * (rows // 2)
     rectangle = len(np.unique(scan.x)) * len(np.unique(scan.y))
-    if found < promised and (scan.hexagonal or rectangle != found):
+    if found >= promised:
+        return
+    if scan.hexagonal or rectangle != found:
         raise DataError(
             f"{path}: found {found} points, accepted are the {promised} of its header; the file looks truncated"
+        )
+    if len(np.unique(scan.x)) == odd:  # a part of a scan, cut out by the software, has fewer columns as a rule
+        warnings.warn(
+            f"{path}: found {found // odd} whole rows where the header promises {rows}: the file was cut off, or is a "
+            "part of a scan",
+            stacklevel=4,
         )
 
 

@@ -19,7 +19,7 @@ def read_lines(path: Path) -> list[str]:
     if b"\0" in data[:4096]:
         raise DataError(f"{path}: found a binary file, accepted is text")
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")  # Windows editors begin a file with a mark of its encoding
     except UnicodeDecodeError:
         text = data.decode("latin-1")
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

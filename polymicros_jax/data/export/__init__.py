@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from polymicros_jax.data.ebsd.frames import FRAMES
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.export.ang import write_ang
 from polymicros_jax.data.export.damask import write_damask, write_material_yaml
@@ -40,11 +41,12 @@ def write(volume: OrientationVolume, path: str | Path, **options: Any) -> Path:
 
     Args:
         volume: what to write.
-        path: `.vti` (ParaView; see `write_damask` for a simulation), `.dream3d`, `.ang` (a map) or `.npz`.
+        path: `.vti` (ParaView; see `write_damask` for a simulation), `.dream3d`, `.ang` (a map) or `.npz`; without a
+            suffix and with a `frame`, a folder of one `.ang` a section.
         **options: those of the writer: `cells` for `.vti`, `frame` (required) for `.ang`.
 
     Raises:
-        DataError: the suffix is none of these.
+        DataError: the suffix is none of these; or `.ang` without a frame.
 
     >>> from polymicros_jax.data.ebsd import read
     >>> from polymicros_jax.data.samples import load
@@ -58,7 +60,12 @@ def write(volume: OrientationVolume, path: str | Path, **options: Any) -> Path:
     polymicros_jax.data.errors.DataError: part.stl: found suffix '.stl', accepted are .vti, ...
     """
     target = Path(path)
-    writer = _WRITERS.get(target.suffix.lower())
+    writer = write_ang if not target.suffix and "frame" in options else _WRITERS.get(target.suffix.lower())
     if writer is None:
-        raise DataError(f"{target}: found suffix {target.suffix!r}, accepted are {', '.join(SUFFIXES)}")
+        raise DataError(
+            f"{target}: found suffix {target.suffix!r}, accepted are {', '.join(SUFFIXES)}, or none and a frame: a "
+            "folder of .ang sections"
+        )
+    if writer is write_ang and "frame" not in options:
+        raise DataError(f"{target}: frame: none was given; accepted are {', '.join(FRAMES)}")
     return writer(volume, target, **options)
