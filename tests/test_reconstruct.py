@@ -12,7 +12,7 @@ from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.models import unet3d
 from polymicros_jax.orientation.interpolation import linear
 from polymicros_jax.reconstruct import expand, filling, growing, super_resolve
-from polymicros_jax.reconstruct.drawing import first_level
+from polymicros_jax.reconstruct.drawing import check_prior, first_level
 from polymicros_jax.reconstruct.growing import growing_matches
 from polymicros_jax.training.prior import Prior
 
@@ -174,13 +174,19 @@ def test_meaningless_tasks_are_refused(change, reason):
     [
         (FIELD, KNOWN[:4], r"known: found bool of shape \(4, 8, 8\)"),
         (FIELD, KNOWN.astype(int), "known: found int64"),
-        (FIELD[0], KNOWN[0], "on three axes"),
+        (FIELD[0], KNOWN[0], r"field: found a ndarray of shape \(8, 8, 2\), accepted are channels"),
     ],
 )
 def test_a_mask_that_is_none_is_refused(field, known, reason):
     # Past the annotations of `super_resolve`, which only the tests check.
     with pytest.raises(ValueError, match=reason):
         filling._checked_field(PRIOR, field, known)
+
+
+def test_the_name_of_a_prior_is_no_prior():
+    check_prior(PRIOR)
+    with pytest.raises(TypeError, match=r"prior: found a str, accepted is a Prior: load_prior\('compact_gsh4'\)"):
+        check_prior("compact_gsh4")
 
 
 def test_another_theta_is_compiled_anew_only_where_the_number_of_steps_depends_on_it():

@@ -215,10 +215,10 @@ def _checked_field(prior: Prior, field: ArrayLike, known: ArrayLike) -> tuple[np
         raise ValueError(
             f"field has {values.shape[-1]} channels: the prior ({prior.representation}) takes {prior.network.channels}"
         )
-    if mask.dtype != bool or mask.shape != values.shape[:-1] or mask.ndim != 3:
+    if mask.dtype != bool or mask.shape != values.shape[:-1]:
         raise ValueError(
             f"known: found {mask.dtype} of shape {mask.shape}; accepted is bool of the field's shape without its "
-            f"channels, {values.shape[:-1]}, on three axes"
+            f"channels, {values.shape[:-1]}"
         )
     if not mask.any():
         raise ValueError("known: no voxel is True, so nothing constrains the draw; sample the prior instead")
