@@ -10,8 +10,9 @@ Command:  python -m polymicros_jax.main --config=configs/local_model.py:in100 --
               --config.train.volumes[0].frame=edax --config.train.volumes[0].slice_spacing=0.12
           Other simulated grains, longer along z for one:
           --config.train.volumes[0].source='simulated/grain_growth?side=64&grains=250&aspect=1,1,1.5&seed=3'
-Cost:     about four seconds a step on two cores: 600 steps take 40 minutes. The shipped local_in100 had 400 and
-          local_al1050 300, from compact_gsh4 before its third round on the half grid.
+Cost:     about four seconds a step on two cores: 600 steps take 40 minutes. The shipped local_simulated had 400
+          (--config.train.optimisation.steps=400), local_in100 400 and local_al1050 300, these two from compact_gsh4
+          before its third round on the half grid.
 Expect:   runs/local_in100/local_in100.safetensors; its card sets the held-out scores on its own source beside those of
           the prior it started from. A scan has no held-out part here, so its card has no scores. The card of a model of
           simulated grains names its source, and so does the card of every dataset made with it.
