@@ -7,7 +7,6 @@ fill a device, and no bit can then depend on a batch size.
 """
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,14 +25,14 @@ from polymicros_jax.data.sampling_plan import Plan, ingredients, share
 from polymicros_jax.data.throughput import write_timing
 from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn
 from polymicros_jax.local_global import draw
-from polymicros_jax.models import unet3d
+from polymicros_jax.local_models import local_models, one_representation
 from polymicros_jax.orientation import representation
 from polymicros_jax.orientation.grain_averaging import grain_averaged
 from polymicros_jax.progress import Progress
 from polymicros_jax.results import Results
 from polymicros_jax.spectral.mosm import PRESETS, Bounds, design
 from polymicros_jax.training.prior import Prior
-from polymicros_jax.types import ArrayLike, Key, Params
+from polymicros_jax.types import ArrayLike, Key
 
 BOUNDS = {"gsh4": "gsh4", "hex27": "hex27", "rogsh3": "paper"}
 """Preset of MOSM bounds by representation: the variance of the field must match that of the channels."""
@@ -166,11 +165,11 @@ def generate(
     limits = Limits() if limits is None else limits
     plan = Plan(seed=seed, covariances=covariances, models=len(priors), repeats=repeats)
     check_plan(plan, shape=shape, steps=steps, skip=skip, mixtures=mixtures, attempts=attempts)
-    name, channels = _one_representation(priors, shape)
+    name, channels = one_representation(priors, shape)
     mine = _mine(plan.samples, worker, workers, indices)
     finish = _finish(name, limits, boundary_cost, dtype)
     box = bounds_of(bounds, name)
-    locals_ = _local_models(priors, channels, origins or {}, means or {}, sources or {})
+    locals_ = local_models(priors, channels, origins or {}, means or {}, sources or {})
     parameters, report = design(seed, covariances, mixtures=mixtures, channels=channels, bounds=box)
     settings = {
         **plan._asdict(),
@@ -256,7 +255,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     plan = Plan(settings["seed"], settings["covariances"], len(settings["priors"]), settings["repeats"])
     numbers = ("shape", "steps", "skip", "mixtures", "attempts")
     check_plan(plan, **{name: settings[name] for name in numbers})
-    name, _ = _one_representation(settings["priors"], settings["shape"])
+    name, _ = one_representation(settings["priors"], settings["shape"])
     share(plan.samples, settings["worker"], settings["workers"])
     bounds_of(settings["bounds"], name)
     if settings["dtype"] not in stores.DTYPES:
@@ -351,71 +350,6 @@ def _mine(samples: int, worker: int, workers: int, indices: range | None) -> ran
     if len(indices) and not 0 <= min(indices) <= max(indices) < samples:
         raise ValueError(f"indices: found {indices}, accepted are samples 0 to {samples - 1}")
     return indices
-
-
-@dataclasses.dataclass(frozen=True)
-class _LocalModel:
-    """A prior with its place in the dataset: origin, target mean about that origin, and its entry in the settings."""
-
-    name: str
-    prior: Prior
-    origin: np.ndarray
-    mean: np.ndarray
-    account: dict[str, Any]
-
-
-def _local_models(
-    priors: Mapping[str, Prior],
-    channels: int,
-    origins: Mapping[str, Float[ArrayLike, " h"]],
-    means: Mapping[str, Float[ArrayLike, " h"]],
-    sources: Mapping[str, str],
-) -> list[_LocalModel]:
-    for argument, given in (("origins", origins), ("means", means), ("sources", sources)):
-        if given.keys() - priors.keys():
-            raise ValueError(f"{argument}: found {sorted(given)}, accepted are names of priors: {list(priors)}")
-    models = []
-    for name, prior in priors.items():
-        origin = np.asarray(origins.get(name, np.zeros(channels)), np.float32)
-        mean = np.asarray(means.get(name, origin), np.float32)
-        if origin.shape != (channels,) or mean.shape != (channels,):
-            raise ValueError(
-                f"origin and mean of {name!r}: shapes {origin.shape}, {mean.shape}, accepted ({channels},)"
-            )
-        account = {
-            "name": name,
-            "source": sources.get(name, "not stated"),
-            "sha256": _fingerprint(prior.params),
-            "parameters": unet3d.parameter_count(prior.params),
-            "sigma_data": float(prior.sigma_data),
-            "network": dataclasses.asdict(prior.network),
-            "origin": origin.tolist(),
-            "mean": mean.tolist(),
-        }
-        models.append(_LocalModel(name, prior, origin, mean - origin, account))
-    return models
-
-
-def _one_representation(priors: Mapping[str, Prior], shape: tuple[int, int, int]) -> tuple[str, int]:
-    """Name and channels of the representation that all priors share, once they and the shape are found to fit."""
-    names = sorted({prior.representation for prior in priors.values()})
-    if len(names) != 1:
-        raise ValueError(f"priors: found the representations {names}, accepted is at least one prior, all of one")
-    channels = representation.get(names[0]).channels
-    for name, prior in priors.items():
-        if prior.network.channels != channels:
-            raise ValueError(f"prior {name!r}: {prior.network.channels} channels, {names[0]} has {channels}")
-        if any(side % prior.network.stride for side in shape):
-            raise ValueError(f"shape {shape}: each side must be a multiple of {prior.network.stride} for {name!r}")
-    return names[0], channels
-
-
-def _fingerprint(params: Params) -> str:
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.ascontiguousarray(leaf).data)
-    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:

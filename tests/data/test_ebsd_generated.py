@@ -1,4 +1,7 @@
-"""Readers against small files written here by hand, following each format's published layout."""
+"""Readers against small files written here by hand, following each format's published layout.
+
+One file for all formats, long as it is: what one reader is asked is asked of all, on files of one small map.
+"""
 
 import dataclasses
 from collections.abc import Callable
