@@ -97,7 +97,7 @@ def test_another_network_than_that_of_the_weights_to_go_on_from(
 def test_a_mask_that_keeps_nothing_or_everything(tmp_path: Path) -> None:
     config = _super_resolve(stop=(8, 8, 8))
     config.super_resolve.mask.offset = 50
-    _refused(config, tmp_path / "run", "offset: found 50", DataError)
+    _refused(config, tmp_path / "run", "super_resolve.mask: offset: found 50")
     whole = _super_resolve(stop=(8, 8, 8))
     whole.super_resolve.mask.kind = "unindexed"
     inside = samples.load("in100", "evaluate").mask
