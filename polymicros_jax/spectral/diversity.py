@@ -108,7 +108,7 @@ def _combined(state: StreamingPca, count: Array, mean: Array, rows: Array, squar
     offset = jnp.sqrt(state.count * share) * (mean - state.mean)
     stacked = jnp.concatenate([state.singular_values[:, None] * state.components, rows, offset[None, :]])
     _, values, directions = jnp.linalg.svd(stacked, full_matrices=False)
-    noise = max(stacked.shape) * jnp.finfo(values.dtype).eps * values[0]
+    noise = min(stacked.shape) * jnp.finfo(values.dtype).eps * values[0]
     values = jnp.where(values > noise, values, 0.0)
     directions = jnp.where(values[:, None] > 0, directions, 0.0)  # of no variance, and then any direction would do
     rank = len(state.singular_values)
