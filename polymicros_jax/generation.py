@@ -155,8 +155,8 @@ def generate(
       FloatingPointError: a draw is not finite; names sample, seed and attempt.
       RuntimeError: `MOST_REFUSALS_IN_A_ROW` samples failed one after the other.
 
-    >>> network = unet3d.UNet3DConfig(channels=3)
-    >>> priors = {"mine": Prior({}, network, 0.2, "rogsh3")}  # in practice `load_prior`; nothing is drawn here
+    >>> from polymicros_jax.models.unet3d import UNet3DConfig
+    >>> priors = {"mine": Prior({}, UNet3DConfig(channels=3), 0.2, "rogsh3")}  # in practice `load_prior`; nothing is drawn here
     >>> plan = {"shape": (32, 32, 32), "covariances": 1, "repeats": 2, "seed": 0}
     >>> summary = generate("dataset", priors=priors, **plan, indices=range(0))
     >>> summary.made, stores.open("dataset").samples  # room for 1 x 1 x 2; without `indices` they are made
