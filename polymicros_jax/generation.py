@@ -156,7 +156,7 @@ def generate(
       RuntimeError: `MOST_REFUSALS_IN_A_ROW` samples failed one after the other.
 
     >>> from polymicros_jax.models.unet3d import UNet3DConfig
-    >>> priors = {"mine": Prior({}, UNet3DConfig(channels=3), 0.2, "rogsh3")}  # in practice `load_prior`; nothing is drawn here
+    >>> priors = {"mine": Prior({}, UNet3DConfig(channels=3), 0.2, "rogsh3")}  # in practice `load_prior`
     >>> plan = {"shape": (32, 32, 32), "covariances": 1, "repeats": 2, "seed": 0}
     >>> summary = generate("dataset", priors=priors, **plan, indices=range(0))
     >>> summary.made, stores.open("dataset").samples  # room for 1 x 1 x 2; without `indices` they are made
