@@ -57,8 +57,10 @@ def newer_inputs(workdir: Path, config: Config) -> list[str]:
     named = {each for each in _strings(_plain(config)) if each and len(each) < 1024 and Path(each).exists()}
     found = []
     for each in sorted(named):
-        files = [Path(each), *Path(each).iterdir()] if Path(each).is_dir() else [Path(each)]
-        if max(path.stat().st_mtime for path in files) > done:
+        inside = Path(each).iterdir() if Path(each).is_dir() else ()
+        # A link inside may lead nowhere, so it is looked at itself.
+        times = [Path(each).stat().st_mtime, *(path.lstat().st_mtime for path in inside)]
+        if max(times) > done:
             found.append(each)
     return found
 

@@ -1,7 +1,6 @@
 """What can be wrong with a config or its inputs is found, and named, before anything is written."""
 
 import dataclasses
-import os
 import re
 import sys
 from pathlib import Path
@@ -224,19 +223,6 @@ def test_sections_to_fill_between_need_their_distance(tmp_path: Path) -> None:
         experiment.reconstruction(config)
     config.super_resolve.mask.every = 1
     _refused(config, tmp_path / "run", "super_resolve.mask: every: found 1, accepted is at least 2")
-
-
-def test_a_finished_run_says_that_its_input_changed(tmp_path: Path) -> None:
-    source = samples.load("in100").crop((0, 0, 0), (4, 4, 4)).save(tmp_path / "scan.npz")
-    config = defaults.default("convert")
-    config.convert.volume.source, config.convert.outputs = str(source), ("scan.vti",)
-    tasks.run(config, tmp_path / "run")
-    assert "changed since" not in tasks.run(config, tmp_path / "run").summary
-    later = (tmp_path / "run" / "results.json").stat().st_mtime + 5
-    os.utime(source, (later, later))
-    again = tasks.run(config, tmp_path / "run").summary
-    assert again.startswith("(done before)")
-    assert f"{source} changed since: another --workdir runs it again" in again
 
 
 @pytest.mark.parametrize(

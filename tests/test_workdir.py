@@ -1,6 +1,7 @@
 """The folder of a run: claimed by one config, done once."""
 
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from polymicros_jax import config as defaults
-from polymicros_jax import workdir
+from polymicros_jax import tasks, workdir
 from polymicros_jax.config import ConfigError
+from polymicros_jax.data import samples
+from polymicros_jax.data.export import write
 from polymicros_jax.results import Results, table, write_json
 
 
@@ -127,3 +130,31 @@ def test_a_number_that_is_not_finite_is_the_same_when_the_run_goes_on(tmp_path):
     config.train.optimisation.clip = 2.0
     with pytest.raises(ConfigError, match=r"clip is None there and 2\.0 now"):
         workdir.check(tmp_path / "a", config)
+
+
+def test_a_finished_run_says_that_its_input_changed(tmp_path):
+    source = samples.load("in100").crop((0, 0, 0), (4, 4, 4)).save(tmp_path / "scan.npz")
+    config = defaults.default("convert")
+    config.convert.volume.source, config.convert.outputs = str(source), ("scan.vti",)
+    tasks.run(config, tmp_path / "run")
+    assert "changed since" not in tasks.run(config, tmp_path / "run").summary
+    later = (tmp_path / "run" / "results.json").stat().st_mtime + 5
+    os.utime(source, (later, later))
+    again = tasks.run(config, tmp_path / "run").summary
+    assert again.startswith("(done before)")
+    assert f"{source} changed since: another --workdir runs it again" in again
+
+
+def test_a_folder_of_inputs_may_hold_a_link_that_leads_nowhere(tmp_path):
+    sections = write(samples.load("in100").crop((0, 0, 0), (4, 4, 3)), tmp_path / "sections", frame="edax")
+    (sections / "notes").symlink_to(tmp_path / "gone")
+    config = defaults.default("convert")
+    source = config.convert.volume
+    source.source, source.frame, source.slice_spacing = str(sections), "edax", 0.25
+    config.convert.outputs = ("scan.vti",)
+    tasks.run(config, tmp_path / "run")
+    assert "changed since" not in tasks.run(config, tmp_path / "run").summary
+    (sections / "section_0001.ang").unlink()
+    later = (tmp_path / "run" / "results.json").stat().st_mtime + 5
+    os.utime(sections, (later, later))
+    assert f"{sections} changed since" in tasks.run(config, tmp_path / "run").summary
