@@ -142,6 +142,27 @@ def aim(tables: Mapping[str, Rows]) -> str:
     return (
         f"The aim for *{OURS}* is half of the nearest slice and less than every other baseline, in disorientation and "
         f"in wrong grains. It is met in {met} of {len(tables)} cases:\n\n{grid('case', heads, lines)}"
+        + _what_remains(tables)
+    )
+
+
+def _what_remains(tables: Mapping[str, Rows]) -> str:
+    """The aim at one section in 4 beside what is left where both neighbours of every missing section are known."""
+    key = ERRORS[0].key
+    cases = [title for title in tables if "one section in 4" in title and title.replace("in 4", "in 2") in tables]
+    if not cases:
+        return ""
+    lines = {
+        title.split(", one section")[0]: [
+            f"{tables[title][NEAREST][key] / 2:.2f}",
+            f"{tables[title.replace('in 4', 'in 2')][OURS][key]:.2f}",
+        ]
+        for title in cases
+    }
+    heads = ["half of the nearest slice, one section in 4", f"{OURS}, one section in 2"]
+    return (
+        "\n\nThe aim at one section in 4 beside what remains when both neighbours of every missing section are known, "
+        f"mean disorientation (°):\n\n{grid('volume', heads, lines)}"
     )
 
 
