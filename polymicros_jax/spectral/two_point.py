@@ -16,7 +16,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Complex, Float, Int, PyTree
+from jaxtyping import Array, Bool, Complex, Float, Int, PyTree, Shaped
 
 from polymicros_jax.spectral import grid
 from polymicros_jax.types import ArrayLike
@@ -25,7 +25,7 @@ AXES = ("x", "y", "z")
 
 
 def correlations(
-    m: Float[ArrayLike, "*n h"],
+    m: Shaped[ArrayLike, "*n h"],
     periodic: bool = True,
     mask: Bool[ArrayLike, "*n"] | None = None,
     *,
@@ -34,7 +34,8 @@ def correlations(
     """Two-point correlations of all pairs of channels (Eq. 1), in one, two or three dimensions.
 
     Args:
-        m: field ``(nx, ny, nz, h)``, or a 2D map ``(nx, ny, h)``.
+        m: field ``(nx, ny, nz, h)``, or a 2D map ``(nx, ny, h)``. Booleans and integers, as the indicator of a phase,
+            count as numbers.
         periodic: whether the domain wraps; otherwise it is padded with zeros and divided by the pair counts.
         mask: True where the voxel was observed; None for everywhere.
         min_pairs: lags with fewer pairs are NaN. Default one in a million voxels (at least 1): a transform in single
@@ -56,7 +57,7 @@ def correlations(
 
 
 def covariances(
-    m: Float[ArrayLike, "*n h"],
+    m: Shaped[ArrayLike, "*n h"],
     periodic: bool = True,
     mask: Bool[ArrayLike, "*n"] | None = None,
     *,
@@ -77,7 +78,7 @@ def covariances(
     return _correlations(centred, observed, periodic, _default_min_pairs(m) if min_pairs is None else min_pairs)
 
 
-def channel_mean(m: Float[ArrayLike, "*n h"], mask: Bool[ArrayLike, "*n"] | None = None) -> Float[Array, " h"]:
+def channel_mean(m: Shaped[ArrayLike, "*n h"], mask: Bool[ArrayLike, "*n"] | None = None) -> Float[Array, " h"]:
     """One-point statistics: the mean of every channel over the observed voxels.
 
     >>> m = np.array([[1.0, 10.0], [3.0, np.nan]])
@@ -104,7 +105,7 @@ def pair_counts(mask: Bool[ArrayLike, "*n"], periodic: bool = True) -> Int[Array
 
 def map_pairs(
     function: Callable[[Float[Array, "*n"]], PyTree],
-    m: Float[ArrayLike, "*n h"],
+    m: Shaped[ArrayLike, "*n h"],
 ) -> PyTree:
     """Applies `function` to the periodic correlation of each ordered pair of channels, one pair at a time.
 
@@ -130,7 +131,7 @@ def map_pairs(
     return jax.tree.map(lambda leaf: leaf.reshape(channels, channels, *leaf.shape[1:]), results)
 
 
-def orthogonal_planes(m: Float[ArrayLike, "nx ny nz h"]) -> dict[str, Float[Array, "_ _ h h"]]:
+def orthogonal_planes(m: Shaped[ArrayLike, "nx ny nz h"]) -> dict[str, Float[Array, "_ _ h h"]]:
     """Correlations of a periodic volume at the lags that lie in the three coordinate planes through zero lag.
 
     Key ``"x"`` is the plane **normal** to x: lags ``(0, ry, rz)``, shape ``(ny, nz, h, h)``; ``"y"`` has
@@ -148,7 +149,7 @@ def orthogonal_planes(m: Float[ArrayLike, "nx ny nz h"]) -> dict[str, Float[Arra
 
 
 def slice_planes(
-    slices: Mapping[str, Float[ArrayLike, "_ _ h"]],
+    slices: Mapping[str, Shaped[ArrayLike, "_ _ h"]],
     periodic: bool = True,
     masks: Mapping[str, Bool[ArrayLike, "_ _"]] | None = None,
 ) -> dict[str, Float[Array, "_ _ h h"]]:
@@ -183,6 +184,8 @@ def slice_planes(
 def _checked(m: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array | None]:
     """Device arrays of a field and its mask, after the checks that the public functions promise."""
     m = jnp.asarray(m)
+    # Pair counts have the type of the field: as uint8 they would wrap at 256.
+    m = m.astype(jnp.promote_types(m.dtype, jnp.float32))
     if not 2 <= m.ndim <= 4:
         raise ValueError(
             f"field: shape {m.shape} has {m.ndim - 1} spatial axes; accepted are 1 to 3 and one channel axis"

@@ -155,6 +155,15 @@ def test_lags_without_pairs_are_missing():
     np.testing.assert_array_equal(np.isfinite(fewer[0]), [True, False, True, False])
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16])
+def test_indicators_of_any_type_count_as_numbers(dtype):
+    """0 and 1 where a phase is; of its 36,000 voxels none of these types can count the pairs."""
+    m = np.random.default_rng(0).random((40, 30, 30, 1)) < 0.3
+    expected = two_point.correlations(m.astype(np.float32), False)
+    np.testing.assert_array_equal(two_point.correlations(m.astype(dtype), False), expected)
+    assert float(expected[0, 0, 0, 0, 0]) == pytest.approx(m.mean(), rel=1e-5)
+
+
 def test_orthogonal_planes_are_planes_of_the_full_array(x64):
     m = field((6, 5, 4))
     f = two_point.correlations(m)
