@@ -20,8 +20,9 @@ tests/data/test_frames_of_twins.py repeats the first two.
 Published corrections disagree by what traces cannot show, a half turn about the normal of the map: MTEX corrects Oxford
 files by the same half turn about x, DREAM.3D (180 degrees about y for the positions of both vendors, 90 degrees about z
 for the angles of EDAX) agrees with "edax" and differs from "oxford" by that half turn. Scan rotations set at the
-microscope change all of this. No choice changes a disorientation, a grain or a boundary; all of them change pole
-figures, IPF colours and the trace of a plane.
+microscope change all of this. All choices change pole figures, IPF colours and the trace of a plane. None changes a
+disorientation, a grain or a boundary, but "oxford" those of trigonal phases with two-folds (-3m: quartz, alumina,
+calcite), whose two-folds its 30 degrees turn: there the wrong choice is off by up to 50 degrees.
 """
 
 import dataclasses
