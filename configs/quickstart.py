@@ -6,7 +6,8 @@ What:     every fourth section of a region of Inconel 100 (3D EBSD, 0.25 um voxe
 Command:  python -m polymicros_jax.main --config=configs/quickstart.py
 Cost:     at most 5 minutes on two cores.
 Expect:   runs/quickstart/ with report.html, reconstruction.vti, reconstruction.npz, metrics.json; numbers in README.md.
-Own data: --config.super_resolve.volume.source=my_sections/ --config.super_resolve.volume.frame=edax
+Own data: --workdir=runs/mine
+          --config.super_resolve.volume.source=my_sections/ --config.super_resolve.volume.frame=edax
           --config.super_resolve.volume.start="(0,0,0)" --config.super_resolve.volume.stop="(0,0,0)"
           --config.super_resolve.mask.kind=insert --config.super_resolve.mask.axis=z --config.super_resolve.mask.every=4
           --config.super_resolve.volume.slice_spacing=1.0

@@ -6,8 +6,9 @@ What:     takes 5, 15 and 30 % of the points out of held-out parts of Inconel 10
           grains around, with the share of the truth that the 90 % intervals hold.
 Command:  python -m polymicros_jax.main --config=configs/repair_gaps.py
           To fill the points that a scan of your own lacks:
-          python -m polymicros_jax.main --config=configs/quickstart.py --config.super_resolve.mask.kind=unindexed
-          --config.super_resolve.volume.source=scan.h5oina --config.super_resolve.volume.frame=oxford
+          python -m polymicros_jax.main --config=configs/quickstart.py --workdir=runs/filled \
+              --config.super_resolve.mask.kind=unindexed --config.super_resolve.volume.stop="(0,0,0)" \
+              --config.super_resolve.volume.source=scan.h5oina --config.super_resolve.volume.frame=oxford
 Cost:     about 15 minutes on two idle cores.
 Expect:   tables in runs/repair_gaps/report.html and metrics.json.
 """
