@@ -7,9 +7,14 @@ Cost:     about 5 minutes on two cores, two of them compilation. Larger: --confi
           out).
 Expect:   runs/expand/report.html; per draw geometry.vti and material.yaml (DAMASK), volume.vti (ParaView), volume.npz.
           Each grain of a draw has one orientation (--config.expand.boundary_cost=0 leaves draws as they are).
-Own maps: --config.expand.volume.source="" --config.expand.maps.z.source=map.ang --config.expand.maps.z.frame=edax
-          A map is read as a section normal to z. Those normal to x and y are first turned into their planes, with their
-          orientations, by `OrientationVolume.rotate_frame` and saved: --config.expand.maps.x.source=map_x.npz ...
+Own maps: --workdir=runs/mine --config.expand.volume.source=""
+          --config.expand.maps.z.source=map.ang --config.expand.maps.z.frame=edax
+          A map is read as a section normal to z. One normal to x is first turned into its plane, with its orientations.
+          Where its column numbers rise along the sample's y and its row numbers along z, that is, in Python,
+              map_x = polymicros_jax.read("map_x.ang", frame="edax")
+              map_x.rotate_frame(numpy.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])).save("map_x.npz")
+          (the rows are the sample's x, y and z in the map's own axes), and --config.expand.maps.x.source=map_x.npz. One
+          normal to y, columns along z and rows along x: [[0.0, 1, 0], [0, 0, 1], [1, 0, 0]].
 """
 
 from ml_collections import ConfigDict

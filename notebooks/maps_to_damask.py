@@ -58,7 +58,9 @@ from polymicros_jax.viz import correlations
 
 # %% [markdown]
 # Settings. For your own maps put `pm.read("map_z.ang", frame="edax")` and its like into `maps`; the key is the axis
-# a map is normal to. Each side of `SHAPE` is a multiple of 8, the stride of the shipped network.
+# a map is normal to. A map is read as a section normal to z: `rotate_frame` turns one normal to x or y into its plane,
+# with its orientations (`configs/expand.py` has the matrices). Each side of `SHAPE` is a multiple of 8, the stride of
+# the shipped network.
 
 # %% tags=["parameters"]
 SHAPE = (24, 24, 24)
