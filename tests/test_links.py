@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -79,6 +80,13 @@ def test_tests_that_pages_name_exist() -> None:
             assert re.search(rf"^def {test}\(", place.read_text(), re.MULTILINE), f"{page.name}: {file}::{test}"
             named += 1
     assert named > 30
+
+
+def test_rows_of_the_design_are_those_that_the_linter_checks() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    table = (ROOT / "docs" / "design.md").read_text().partition("| row |")[2].partition("\n\n")[0]
+    rows = [set(re.findall(r"`(\w+)`", line.split("|")[1])) for line in table.splitlines()[2:]]
+    assert rows == [set(layer.split(" | ")) for layer in contract["layers"]]
 
 
 def test_links_of_pages_are_found_at_all() -> None:
