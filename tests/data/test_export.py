@@ -297,7 +297,9 @@ def test_volume_goes_to_a_folder_of_ang_and_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["A.VTI", "A.DREAM3D", "A.NPZ"])
 def test_suffixes_in_capitals_are_written(tmp_path: Path, name: str) -> None:
     volume = grains((3, 2, 2))
-    assert export.write(volume, tmp_path / name).is_file()
+    path = export.write(volume, tmp_path / name)
+    found = vtk_cells(path)[2]["quaternion"] if name.endswith("VTI") else ebsd.read(path).quaternions
+    assert np.allclose(np.abs(np.sum(found * volume.quaternions, axis=-1)), 1.0, atol=1e-6)
 
 
 def test_npz_round_trip_and_unknown_suffix(tmp_path: Path) -> None:

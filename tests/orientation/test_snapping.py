@@ -1,7 +1,6 @@
 """Snapping to measured crystals: exact where a crystal is in reach, silent where none is."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from polymicros_jax.orientation import quaternion
@@ -57,4 +56,4 @@ def test_the_result_is_the_brute_force_nearest_in_reach() -> None:
 def test_unknown_values_are_never_read() -> None:
     values, known, _ = _bicrystal()
     holes = np.where(known[..., None], values, np.nan)
-    assert bool(jnp.isfinite(snap(values, holes, known)).all())
+    np.testing.assert_array_equal(snap(values, holes, known), snap(values, values, known))
