@@ -36,15 +36,24 @@ def test_ranges_and_deviations_under_uniform_texture():
     np.testing.assert_allclose(rogsh.STANDARD_DEVIATIONS, [0.236, 0.333, 0.200], atol=5e-4)
 
 
-def test_different_crystals_share_a_triple():
-    euler = np.array([[0.3, 0.8, 0.5]], np.float32)
-    phi1, Phi, phi2 = euler.T
-    twins = np.concatenate([np.stack([phi1 + np.pi / 2, Phi, phi2], -1), np.stack([-phi1, Phi, -phi2], -1)])
-    twins = twins.astype(np.float32)
-    np.testing.assert_allclose(rogsh.from_euler(twins), np.repeat(rogsh.from_euler(euler), 2, axis=0), atol=2e-6)
-    q, other = quaternion.from_euler(euler), quaternion.from_euler(twins)
-    assert (np.degrees(quaternion.disorientation(other, q)) > 20).all()
-    assert (np.linalg.norm(embedding.encode(other) - embedding.encode(q), axis=1) > 1).all()  # GSH-4 tells them apart
+@pytest.mark.usefixtures("x64")
+def test_sixteen_crystals_share_a_triple():
+    """Quarter turns of phi1, (-phi1, Phi, -phi2), and the other phi1 at which the wave of Eq. 8 has the same value."""
+    phi1, Phi, phi2 = 0.3, 0.8, 0.5
+    c = np.cos(Phi)
+    # Eq. 8 is |wave| cos(4 phi1 + arg wave), up to its factor.
+    wave = 14 * (1 - c**2) ** 2 + (1 + c) ** 4 * np.exp(4j * phi2) + (1 - c) ** 4 * np.exp(-4j * phi2)
+    angles = np.add.outer([phi1, -phi1 - np.angle(wave) / 2], np.arange(4) * np.pi / 2).ravel()
+    euler = np.array([[sign * angle, Phi, sign * phi2] for angle in angles for sign in (1, -1)])
+    triples = rogsh.from_euler(euler)
+    np.testing.assert_allclose(triples, np.tile(triples[:1], (16, 1)), atol=1e-14)
+    q = quaternion.from_euler(euler)
+    apart = np.degrees(quaternion.disorientation(q[:, None], q[None]))[np.triu_indices(16, 1)]
+    assert apart.min() > 6
+    # Those that the paper's symmetries alone make: far from the first, and GSH-4 tells them apart.
+    for other in (2, 1):
+        assert np.degrees(quaternion.disorientation(q[0], q[other])) > 20
+        assert np.linalg.norm(embedding.encode(q[0]) - embedding.encode(q[other])) > 1
 
 
 def test_round_trip_fails():
