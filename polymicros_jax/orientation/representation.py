@@ -25,7 +25,7 @@ class Representation:
             measures its own.
         encode: quaternions `(..., 4)` to `(..., H)`.
         decode: `(..., H)` to the nearest quaternions `(..., 4)` and the distance `(...)` to the manifold. For "rogsh3"
-            the orientation is the nearest of a 2-degree grid and **cannot be trusted**: 16 crystal orientations share
+            the orientation is the nearest of a 2-degree grid and **cannot be trusted**: at least 16 orientations share
             each triple (see `rogsh`).
         sample_rotation: a quaternion r to the orthogonal `(H, H)` matrix D with `encode(q * r) = D @ encode(q)`; None
             where there is no such matrix, so that fields in this representation must not be augmented by rotations.

@@ -1,7 +1,7 @@
 """ROGSH: the paper's three-channel representation of cubic orientations (App. A.2, Eqs. 8-10), for compatibility only.
 
-**ROGSH cannot be inverted.** Each triple belongs to 16 crystal orientations: `(phi1 + pi/2, Phi, phi2)` and `(-phi1,
-Phi, -phi2)` give the identical triple. `lookup`, the paper's way back, returns an orientation with a median
+**ROGSH cannot be inverted.** Each triple belongs to at least 16 crystal orientations: `(phi1 + pi/2, Phi, phi2)` and
+`(-phi1, Phi, -phi2)` give the identical triple. `lookup`, the paper's way back, returns an orientation with a median
 disorientation of 35 degrees from the right one; only 9 % come back within 5 degrees (tested). Disorientations,
 textures and simulation input made from ROGSH fields are therefore meaningless. Use `embedding` ("gsh4") wherever
 orientations are needed.
