@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from polymicros_jax.types import ArrayLike
 
@@ -107,7 +107,7 @@ def straight_path(direction: Sequence[int], count: int) -> list[tuple[Lag, Lag]]
 
 
 def three_point(
-    m: Float[ArrayLike, "*n h"], path: Sequence[tuple[Lag, Lag]], periodic: bool = True
+    m: Shaped[ArrayLike, "*n h"], path: Sequence[tuple[Lag, Lag]], periodic: bool = True
 ) -> Float[Array, "p h h h"]:
     """Three-point correlations ``<m^b(s) m^g(s + r1) m^d(s + r2)>_s`` at each pair of lags ``(r1, r2)`` of a path.
 
@@ -115,7 +115,7 @@ def three_point(
     two-point statistics. Differentiable; the path is static.
 
     Args:
-        m: field.
+        m: field. Booleans and integers, as the indicator of a phase, count as numbers.
         path: pairs of integer lag vectors, for instance from `straight_path`.
         periodic: whether the domain wraps; otherwise only triples inside the domain count.
 
@@ -127,6 +127,8 @@ def three_point(
     [0.5, 0.0]
     """
     m = jnp.asarray(m)
+    # Sums have the type of the field: of booleans they would be booleans.
+    m = m.astype(jnp.promote_types(m.dtype, jnp.float32))
     return jnp.stack([_triple(m, tuple(first), tuple(second), periodic) for first, second in path])
 
 

@@ -104,6 +104,16 @@ def test_three_point_matches_a_loop(x64, periodic):
         np.testing.assert_allclose(value, np.mean(terms, axis=0), atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8])
+def test_three_points_of_an_indicator_are_counted_as_numbers(dtype):
+    """Of 640 voxels more than 256 are 1, so that sums of these types would wrap."""
+    m = np.random.default_rng(0).random((10, 8, 8, 1)) < 0.8
+    path = descriptors.straight_path((1, 0, 0), 2)
+    got = descriptors.three_point(m.astype(dtype), path)
+    inside = m & np.roll(m, -1, 0) & np.roll(m, -2, 0)
+    np.testing.assert_allclose(got[:, 0, 0, 0], [m.mean(), inside.mean()], rtol=1e-6)
+
+
 def test_three_point_tells_a_skewed_field_from_its_mirror(x64):
     """Third moments change sign with the field, two-point ones do not."""
     m = np.random.default_rng(0).exponential(size=(8, 8, 8, 1)) - 1
