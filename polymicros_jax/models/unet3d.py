@@ -297,8 +297,13 @@ def exchange_channels(key: Key, config: UNet3DConfig, params: Params, channels: 
 
 
 @functools.cache
-def _skeleton(config: UNet3DConfig) -> tuple[Any, Any]:
-    return nnx.split(nnx.eval_shape(lambda: UNet3D(config, rngs=nnx.Rngs(0))), nnx.Param)
+def _skeleton(config: UNet3DConfig) -> tuple[Any, Any, Any]:
+    """The network without its arrays: what `nnx.merge` takes, and the shape of the tree as `init` returns it.
+
+    Kept from call to call, so no array may be put into it: one call's would be the next one's.
+    """
+    graph, state = nnx.split(nnx.eval_shape(lambda: UNet3D(config, rngs=nnx.Rngs(0))), nnx.Param)
+    return graph, jax.tree.structure(state), jax.tree.structure(nnx.to_pure_dict(state))
 
 
 def apply(
@@ -323,7 +328,7 @@ def apply(
       Field of the shape of ``x``, float32.
 
     Raises:
-      ValueError: a channel count, grid size or padding that the network cannot take.
+      ValueError: a channel count, grid size or padding that the network cannot take, or parameters of another one.
 
     >>> config = UNet3DConfig(channels=9, width=8, multipliers=(1, 2))
     >>> params = jax.eval_shape(lambda key: init(key, config), jax.random.key(0))
@@ -340,10 +345,23 @@ def apply(
         raise ValueError(f'padding = {padding!r}: accepted are "replicate" and "periodic"')
     batch = x if x.ndim == 5 else x[None]
     level = jnp.broadcast_to(jnp.asarray(c_noise, jnp.float32).reshape(-1), (batch.shape[0],))
-    graph, state = _skeleton(config)
-    nnx.replace_by_pure_dict(state, params)
-    y = nnx.merge(graph, state)(batch, level, padding)
+    graph, state, tree = _skeleton(config)
+    leaves, found = jax.tree.flatten(params)
+    if found != tree:
+        raise ValueError(f"params: {_difference(found, tree)}; accepted is what `init` makes for this architecture")
+    y = nnx.merge(graph, jax.tree.unflatten(state, leaves))(batch, level, padding)
     return y if x.ndim == 5 else y[0]
+
+
+def _difference(found: Any, wanted: Any) -> str:
+    """The first parameter that one tree has and the other has not."""
+
+    def paths(tree: Any) -> set[str]:
+        named, _ = jax.tree.flatten_with_path(jax.tree.unflatten(tree, range(tree.num_leaves)))
+        return {jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in named}
+
+    lacking, unknown = sorted(paths(wanted) - paths(found)), sorted(paths(found) - paths(wanted))
+    return f"{lacking[0]} is missing" if lacking else f"found {unknown[0] if unknown else found}"
 
 
 def parameter_count(params: Params) -> int:

@@ -1,6 +1,7 @@
 """The UNet: size, symmetry, precision."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -232,6 +233,20 @@ def test_rounds_follow_shifts_and_have_a_gradient():
 def test_what_it_cannot_take_is_refused(shape, padding, reason):
     with pytest.raises(ValueError, match=reason):
         unet3d.apply(TINY, PARAMS, jnp.zeros(shape), 0.0, padding=padding)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"head": {"linear": {"bias": PARAMS["head"]["linear"]["bias"]}}}, "head/linear/kernel is missing"),
+        ({"tail": jnp.ones(3)}, "found tail"),
+    ],
+)
+def test_what_params_lack_is_not_taken_from_the_call_before(change, reason):
+    network = functools.partial(unet3d.apply, TINY)
+    jax.eval_shape(network, PARAMS, FIELD, LEVEL)
+    with pytest.raises(ValueError, match=reason):
+        jax.eval_shape(network, {**PARAMS, **change}, FIELD, LEVEL)
 
 
 @pytest.mark.gpu
