@@ -114,14 +114,18 @@ def sample(
 
     def repeated_step(x: Array, index: Array) -> tuple[Array, None]:
         step_key = jax.random.fold_in(loop_key, index)
-        x = heun_step(x, index, step_key)
+        if repeats == 1:
+            return heun_step(x, index, step_key), None
 
         def again(x: Array, number: Array) -> tuple[Array, None]:
             back_key, repeat_key = jax.random.split(jax.random.fold_in(step_key, number))
             rise = jnp.sqrt(sigmas[index] ** 2 - sigmas[index + 1] ** 2)
             return heun_step(x + rise * jax.random.normal(back_key, x.shape, x.dtype), index, repeat_key), None
 
-        return (x if repeats == 1 else lax.scan(again, x, jnp.arange(1, repeats))[0]), None
+        # The first pass has a key of its own too: `split` and `fold_in` give the same keys, so that from `step_key`
+        # itself the key of its projection would be the one of the first way back.
+        x = heun_step(x, index, jax.random.fold_in(step_key, 0))
+        return lax.scan(again, x, jnp.arange(1, repeats))[0], None
 
     x, _ = lax.scan(repeated_step, x, jnp.arange(skip, steps - 1))
     # The step to sigma = 0 is the denoiser itself. It stands outside the scan because the second slope divides by the

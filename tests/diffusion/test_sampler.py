@@ -163,6 +163,21 @@ def test_step_keys_differ():
     assert len(set(keys)) == len(keys) == 2 * (3 * 2 + 1)
 
 
+def test_noise_of_a_projection_is_none_of_the_sampler():
+    @flax.struct.dataclass
+    class Noise:
+        def __call__(self, x, step):
+            return x + step.sigma * jax.random.normal(step.key, x.shape)
+
+    count = 20_000
+    sigmas = jnp.array([1.0, 0.6, 0.0])
+    # Nothing is denoised, so that all noise adds up: of the start, of the way back and, twice, of the projection.
+    draw = {"condition": compose(Noise()), "churn": None, "repeats": 2}
+    out = sample(jax.random.key(0), lambda x, sigma: x, jnp.zeros(count), sigmas, **draw)
+    # Noise that is used twice adds in its deviation: 2 x 0.6 x 0.8 more.
+    assert abs(float(jnp.var(out)) / (1.0 + 0.8**2 + 2 * 0.6**2) - 1) < 4 * np.sqrt(2 / count)
+
+
 def test_skip_starts_from_the_field_plus_noise_of_its_level():
     sigmas = karras(10)
     field = jnp.full(20_000, 3.0)
