@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from polymicros_jax.conditioners.plane_spectra import plane_roots, recolour
-from polymicros_jax.conditioners.slice_targets import reconciled, slice_covariances, slice_targets
+from polymicros_jax.conditioners.slice_targets import _fit, reconciled, slice_covariances, slice_targets
 from polymicros_jax.conditioners.two_point import TwoPoint, minimise, plane_covariances, two_point
 from polymicros_jax.data import samples
 from polymicros_jax.diffusion.conditioning import Step
@@ -174,6 +174,14 @@ def test_targets_are_reachable_and_come_from_the_slices():
     assert 0 < float(targets.misfit) < 0.05
     found = match(two_point(targets.planes, targets.mean), NOISE, 1e-3)
     assert float(found.error) < 5e-3
+
+
+def test_other_maps_are_fitted_by_the_same_program():
+    programs = []
+    for seed in (2, 3):
+        slice_targets(jax.random.key(seed), {"z": np.asarray(smooth_field(seed))[:, :, 0]}, (4, 4, 4), budget=7)
+        programs.append(_fit._cache_size())
+    assert programs[0] == programs[1]
 
 
 def test_targets_of_orientations_have_the_variance_of_crystals():
