@@ -148,7 +148,12 @@ def _triple(m: Array, first: Lag, second: Lag, periodic: bool) -> Array:
             m[tuple(slice(c - lo, c - lo + extent) for c, lo, extent in zip(corner, low, size, strict=True))]
             for corner in corners
         ]
-    a, b, c = (field.reshape(-1, m.shape[-1]) for field in fields)
+    return _moments(*(field.reshape(-1, m.shape[-1]) for field in fields))
+
+
+@jax.jit
+def _moments(a: Float[Array, "n h"], b: Float[Array, "n h"], c: Float[Array, "n h"]) -> Float[Array, "h h h"]:
+    """Mean products of three lists of voxels."""
     precision = jax.lax.Precision.HIGHEST
     # One third channel at a time: the products of all pairs would take h^2 fields of memory.
     moments = jax.lax.map(lambda third: jnp.matmul(a.T, b * third[:, None], precision=precision), c.T)

@@ -114,6 +114,14 @@ def test_three_points_of_an_indicator_are_counted_as_numbers(dtype):
     np.testing.assert_allclose(got[:, 0, 0, 0], [m.mean(), inside.mean()], rtol=1e-6)
 
 
+def test_three_point_is_compiled_once_for_a_path():
+    m = np.random.default_rng(0).normal(size=(6, 6, 6, 2)).astype(np.float32)
+    descriptors.three_point(m, descriptors.straight_path((1, 0, 0), 1))
+    programs = descriptors._moments._cache_size()
+    descriptors.three_point(m, descriptors.straight_path((1, 0, 0), 3))
+    assert descriptors._moments._cache_size() == programs
+
+
 def test_three_point_tells_a_skewed_field_from_its_mirror(x64):
     """Third moments change sign with the field, two-point ones do not."""
     m = np.random.default_rng(0).exponential(size=(8, 8, 8, 1)) - 1
