@@ -32,7 +32,7 @@ from polymicros_jax.progress import Progress
 from polymicros_jax.results import Results
 from polymicros_jax.spectral.mosm import PRESETS, Bounds, design
 from polymicros_jax.training.prior import Prior
-from polymicros_jax.types import ArrayLike, Key
+from polymicros_jax.types import SEEDS, ArrayLike, Key
 
 BOUNDS = {"gsh4": "gsh4", "hex27": "hex27", "rogsh3": "paper"}
 """Preset of MOSM bounds by representation: the variance of the field must match that of the channels."""
@@ -272,8 +272,8 @@ def check_plan(plan: Plan, *, shape: tuple[int, ...], steps: int, skip: int, mix
     for name, found in {**least, "mixtures": mixtures, "attempts": attempts}.items():
         if found < 1:
             raise ValueError(f"{name}: found {found}, accepted is at least 1")
-    if plan.seed < 0:
-        raise ValueError(f"seed: found {plan.seed}, accepted is at least 0")
+    if not 0 <= plan.seed < SEEDS:
+        raise ValueError(f"seed: found {plan.seed}, accepted are 0 to {SEEDS - 1}")
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape: found {shape}, accepted are three sides of at least 1 voxel")
     if not 0 < skip < steps:

@@ -21,6 +21,7 @@ from polymicros_jax import (
 from polymicros_jax.config import TASKS, Config, ConfigError
 from polymicros_jax.results import Results
 from polymicros_jax.training import distributed
+from polymicros_jax.types import SEEDS
 
 
 def _generate(config: Config, folder: Path) -> Callable[[], Results]:
@@ -44,15 +45,15 @@ _PREPARE: dict[str, Callable[[Config, Path], Callable[[], Results]]] = {
 
 
 def require(config: Config) -> None:
-    """Refuses a config of no task, or with a seed that no generator of random numbers takes.
+    """Refuses a config of no task, or with a seed that not every generator of random numbers takes whole.
 
     Raises:
-      ConfigError: an unknown task, or none; a seed below zero.
+      ConfigError: an unknown task, or none; a seed that is not from 0 to below `types.SEEDS`.
     """
     if config.get("task") not in _PREPARE:
         raise ConfigError(f"task: found {config.get('task')!r}, accepted are {', '.join(TASKS)}")
-    if config.get("seed", 0) < 0:
-        raise ConfigError(f"seed: found {config.seed}, accepted is at least 0")
+    if not 0 <= config.get("seed", 0) < SEEDS:
+        raise ConfigError(f"seed: found {config.seed}, accepted are 0 to {SEEDS - 1}")
 
 
 def run(config: Config, folder: Path) -> Results:

@@ -13,5 +13,8 @@ ArrayLike = jax.Array | np.ndarray
 Key = jax.Array
 """A typed PRNG key, from `jax.random.key`."""
 
+SEEDS = 2**32
+"""Seeds lie below it: JAX keeps 32 bits, so that two that differ in higher ones alone would draw the same."""
+
 Params = dict
 """Nested dict of arrays."""

@@ -359,6 +359,7 @@ def test_another_run_is_refused(unbroken: tuple[Path, Summary, int], change: dic
         ({"covariances": 0}, "covariances: found 0"),
         ({"mixtures": 0}, "mixtures: found 0"),
         ({"seed": -1}, "seed: found -1"),
+        ({"seed": 2**32}, "seed: found 4294967296"),
         ({"shape": (8, 0, 8)}, "accepted are three sides"),
         ({"bounds": "unheard"}, "bounds: found 'unheard' for gsh4"),
         ({"means": {"nobody": np.zeros(9)}}, "means: found .'nobody'.*'coarse', 'fine'"),

@@ -331,10 +331,11 @@ def test_a_dataset_that_cannot_be_made_claims_no_folder(
         outline(config)
 
 
-def test_a_seed_below_zero_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**64])
+def test_a_seed_that_is_not_taken_whole_is_refused(seed: int, tmp_path: Path) -> None:
     config = config_files.load("generate_smoke")
-    config.seed = -1
-    _refused(config, tmp_path / "run", "seed: found -1")
+    config.seed = seed
+    _refused(config, tmp_path / "run", f"seed: found {seed}")
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (32, 32, 0), (32, 32, 30)])

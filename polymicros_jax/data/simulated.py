@@ -14,6 +14,7 @@ from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.orientation import quaternion
 from polymicros_jax.simulate import grain_growth, voronoi
+from polymicros_jax.types import SEEDS
 
 PREFIX = "simulated/"
 KINDS = ("grain_growth", "voronoi")
@@ -48,8 +49,8 @@ def load(source: str) -> OrientationVolume:
     try:
         side, grains, start, seed = (int(settings[key]) for key in ("side", "grains", "start", "seed"))
         aspect = tuple(float(each) for each in settings["aspect"].split(","))
-        if side < 1 or seed < 0:
-            raise ValueError(f"side {side}, seed {seed}: accepted are side >= 1 and seed >= 0")
+        if side < 1 or not 0 <= seed < SEEDS:
+            raise ValueError(f"side {side}, seed {seed}: accepted are side >= 1 and 0 <= seed < {SEEDS}")
         labels, account = _labels(kind, (side,) * 3, grains, start, aspect, seed)
     except ValueError as error:
         raise DataError(f"{source}: {error}") from error

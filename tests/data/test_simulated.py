@@ -53,6 +53,7 @@ def test_a_simulation_is_a_source_like_any_other() -> None:
         ("simulated/voronoi?sides=3", "found ['sides'], accepted are"),
         ("simulated/voronoi?side=ten", "'ten'"),
         ("simulated/voronoi?aspect=1,1", "3 positive numbers"),
+        ("simulated/voronoi?seed=4294967296", "0 <= seed < 4294967296"),
         ("simulated/grain_growth?side=8&grains=200", "0 < grains <= start"),
     ],
 )
