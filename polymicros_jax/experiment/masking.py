@@ -27,8 +27,8 @@ def known_voxels(section: ConfigDict, reference: OrientationVolume, seed: int, n
     """Known voxels of a volume.
 
     Raises:
-      ConfigError: an unknown kind, or a mask that makes filling meaningless; the message says why.
-      DataError: settings that do not fit the volume.
+      ConfigError: an unknown kind, settings that do not fit the volume, or a mask that makes filling meaningless; the
+        message says why.
     """
     kinds = re.split(r"\s*([&|])\s*", section.kind.strip())
     select: dict[str, Callable[[], np.ndarray]] = {

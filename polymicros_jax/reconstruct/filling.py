@@ -76,8 +76,9 @@ def super_resolve(
 
     Raises:
       ValueError: an unknown method; nothing known; everything known; known voxels or a guess that are not finite; a
-        field whose channels are not the prior's; a ``known`` of another shape or type; a theta, start or number of
-        draws out of range; a guess without start.
+        field whose channels are not the prior's; a ``known`` of another shape or type; a theta, a start or a number of
+        draws or steps out of range; a guess without start.
+      TypeError: what stands in the place of the prior is none.
       FloatingPointError: a draw that is not finite, with the seed.
 
     >>> from polymicros_jax.data.samples import load

@@ -47,7 +47,7 @@ def expand(
     statistics are met to the threshold, and hardly a voxel is a crystal.
 
     Args:
-      key: PRNG key; draw ``i`` depends on ``fold_in(key, i)`` alone.
+      key: PRNG key, of the targets and of the draws; draw ``i`` is the same whatever the number of draws.
       prior: unconditional model.
       slices: ``"x"``, ``"y"`` or ``"z"``, the axis a map is normal to, to its channels ``(n, m, h)`` on the other two
         axes in order. One to three maps, of any size: lags that a map is too small for are left to the prior.
@@ -69,7 +69,8 @@ def expand(
 
     Raises:
       ValueError: no maps; an unknown axis; maps that are not finite or whose channels are not the prior's; a shape the
-        network cannot take; a level ``until`` below zero.
+        network cannot take; a level ``until`` below zero; a start or a number of draws or steps out of range.
+      TypeError: what stands in the place of the prior is none.
       FloatingPointError: a draw that is not finite, with the seed.
 
     >>> from polymicros_jax.models.unet3d import UNet3DConfig
