@@ -6,7 +6,9 @@ Cost:     about 5 minutes on two cores, two of them compilation. Larger: --confi
           minutes a draw on one core and half an hour for both baselines (--config.expand.baselines=False leaves them
           out).
 Expect:   runs/expand/report.html; per draw geometry.vti and material.yaml (DAMASK), volume.vti (ParaView), volume.npz.
-          Each grain of a draw has one orientation (--config.expand.boundary_cost=0 leaves draws as they are).
+          Each grain of a draw has one orientation (--config.expand.boundary_cost=0 leaves draws as they are) and is
+          the material of its number, the cell array `grain`. Phases have the names of the maps' and are left empty:
+          lattice and constitutive law are yours to fill in.
 Own maps: --workdir=runs/mine --config.expand.volume.source=""
           --config.expand.maps.z.source=map.ang --config.expand.maps.z.frame=edax
           A map is read as a section normal to z. One normal to x is first turned into its plane, with its orientations.

@@ -164,7 +164,7 @@ pm.plot(flat, spacing=region.spacing, title="Drawn, grain averaged")
 #
 # A geometry in metres and a material configuration. Neither lattice nor constitutive law are in a scan: here the
 # elastic constants of pure nickel stand for the superalloy. A voxel and its partner on the opposite face are
-# neighbours, and grains run through the faces. Every grain is one material.
+# neighbours, and grains run through the faces. Every grain is the material of its number.
 
 # %%
 model = OrientationVolume(
@@ -185,7 +185,7 @@ nickel = {
     },
 }
 FOLDER.mkdir(parents=True, exist_ok=True)
-geometry, material = write_damask(model, FOLDER / "geometry.vti", phases={"Nickel": nickel})
+geometry, material = write_damask(model, FOLDER / "geometry.vti", grains=labels, phases={"Nickel": nickel})
 print(geometry, material)
 
 # %% [markdown]

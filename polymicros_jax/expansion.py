@@ -1,5 +1,6 @@
 """The expand task: from orthogonal 2D maps to periodic 3D volumes with their statistics."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -66,15 +67,21 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
             **objects.settings,
         )
     first = next(iter(maps.values()))
+    provenance = {
+        "simulated": True,
+        "periodic": True,
+        "phases": _phase(maps),
+        "expanded from": {axis: dict(each.provenance) for axis, each in maps.items()},
+    }
     volumes, rows, files = {}, {}, []
     drawn = {f"draw {number}": field for number, field in enumerate(fields)}
     compared = _baselines(objects, targets) if objects.baselines else {}
+    averaged_into: dict[str, np.ndarray] = {}
     if objects.boundary_cost > 0:
         compared = {f"{name}, before averaging": field for name, field in drawn.items()} | compared
-        drawn = {
-            name: jnp.asarray(grain_averaged(field, kind, objects.boundary_cost, periodic=True)[0])
-            for name, field in drawn.items()
-        }
+        for name, field in drawn.items():
+            averaged, averaged_into[name] = grain_averaged(field, kind, objects.boundary_cost, periodic=True)
+            drawn[name] = jnp.asarray(averaged)
     truth = None
     if objects.reference is not None:
         truth = jnp.asarray(kind.encode(repair.fill(objects.reference).quaternions))
@@ -87,7 +94,7 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
             spacing=objects.spacing,
             symmetry=kind.group,
             frame=first.frame,
-            provenance={"expanded from": {axis: dict(each.provenance) for axis, each in maps.items()}},
+            provenance=provenance,
             fields={"distance_to_manifold": np.asarray(distance, np.float32)},
         )
         volumes[name] = volume
@@ -101,12 +108,14 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         if number >= len(fields):
             continue
         folder = workdir / f"draw_{number:02d}"
-        labels = grains.segment(volume.quaternions, group=kind.group, periodic=True)
+        own = averaged_into.get(name)
+        labels = grains.segment(volume.quaternions, group=kind.group, periodic=True) if own is None else own
+        numbered = dataclasses.replace(volume, fields={**volume.fields, "grain": labels})
         files += [
-            # Voxels of equal orientation, those of an averaged grain, are one material.
-            *export.write_damask(volume, folder / "geometry.vti"),
-            export.write(volume, folder / "volume.vti", cells={"ipf_z": _bytes(_colours(volume)), "grain": labels}),
-            export.write(volume, folder / "volume.npz"),
+            # An averaged grain is the material of its number; without averaging every orientation is a material.
+            *export.write_damask(volume, folder / "geometry.vti", grains=own),
+            export.write(numbered, folder / "volume.vti"),
+            export.write(numbered, folder / "volume.npz"),
         ]
     if objects.reference is not None:
         volumes["reference"] = objects.reference
@@ -117,8 +126,8 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         workdir / "report.html",
         title="3D volumes from 2D maps",
         summary="Periodic volumes with the two-point statistics of the maps on the orthogonal planes. The targets come "
-        "from the maps alone. The maps themselves, three small samples that contradict each other a little, differ "
-        f"from them by {float(targets.misfit):.3f} root mean square."
+        "from the maps alone. The maps themselves, small samples whose statistics no volume has exactly, differ from "
+        f"them by {float(targets.misfit):.3f} root mean square."
         + (
             " Draws are grain averaged: every voxel has the orientation of its grain's mean."
             if objects.boundary_cost > 0
@@ -147,6 +156,12 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
     )
     lines = {name: [row.get(key) for key in keys] for name, row in rows.items()}
     return Results(table(head, lines), [page, picture, metrics, *files])
+
+
+def _phase(maps: dict[str, OrientationVolume]) -> list[str]:
+    """The name of the one phase of the volumes: the phases of the maps, which a drawn volume cannot tell apart."""
+    names = [each.phase_names[number - 1] for each in maps.values() for number in np.unique(np.maximum(each.phase, 1))]
+    return [" and ".join(dict.fromkeys(names))]
 
 
 def _baselines(objects: experiment.Expansion, targets: SliceTargets) -> dict[str, Float[Array, "nx ny nz h"]]:
@@ -219,10 +234,6 @@ def _distributions(volumes: dict[str, OrientationVolume]) -> list[tuple[str, Fig
 
 def _colours(volume: OrientationVolume) -> np.ndarray:
     return np.asarray(ipf.colours(volume.quaternions, "z", volume.group))
-
-
-def _bytes(colours: np.ndarray) -> np.ndarray:
-    return np.round(255 * colours).astype(np.uint8)
 
 
 def _map_figure(volume: OrientationVolume, axis: str) -> Figure:
