@@ -191,6 +191,18 @@ def test_phases_of_several_symmetries_are_taken_one_by_one(tmp_path: Path) -> No
     assert objects.reference.mask.sum() == 4 * 8 * 8
 
 
+def test_a_phase_of_no_voxel(tmp_path: Path) -> None:
+    """Phases of one symmetry too: what is left would be a file of nothing."""
+    source = str(_two_phases().save(tmp_path / "two.npz"))
+    config = defaults.default("convert")
+    config.convert.outputs = ("a.vti",)
+    config.convert.volume.update({"source": source, "phase": 3})
+    message = "convert.volume.phase: found 3, of which no voxel is; the phases are 1 Austenite, 2 Ferrite"
+    _refused(config, tmp_path / "run", message)
+    config.convert.volume.update({"phase": 1, "start": (4, 0, 0)})
+    _refused(config, tmp_path / "run", "convert.volume.phase: found 1, of which no voxel is")
+
+
 def test_filled_voxels_have_the_phase_of_the_grain_put_there(tmp_path: Path) -> None:
     """Not of the nearest voxel: where a grain bulges into a gap, its phase does too."""
     reference = _two_phases()

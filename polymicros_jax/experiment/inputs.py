@@ -66,6 +66,9 @@ def volume(section: ConfigDict, name: str) -> OrientationVolume:
             whole = whole.only_phase(section.phase)
         except DataError as error:
             raise ConfigError(f"{name}.{error}") from error
+        if not whole.mask.any():
+            known = ", ".join(f"{number} {phase}" for number, phase in enumerate(whole.phase_names, start=1))
+            raise ConfigError(f"{name}.phase: found {section.phase}, of which no voxel is; the phases are {known}")
     if section.spacing > 0.0:
         whole = whole.resample(section.spacing)
     if section.every > 1:
