@@ -11,6 +11,7 @@ from polymicros_jax.data import store as stores
 from polymicros_jax.data import throughput
 from polymicros_jax.data.atomic import replacing
 from polymicros_jax.data.simulated import PREFIX
+from polymicros_jax.orientation import representation
 
 
 def describe(store: stores.Store) -> dict[str, Any]:
@@ -148,4 +149,30 @@ def _page(content: dict[str, Any], rates: list[dict[str, Any]]) -> str:
         "```",
         "",
     ]
+    if representation.get(settings["representation"]).invertible:
+        lines += [
+            "As orientations, and as input of DAMASK; `export.write` has the other formats. A voxel has no size: the",
+            "1.0 micrometres stand for yours. Grains that were averaged are materials, otherwise voxels are.",
+            "",
+            "```python",
+            *_ORIENTATIONS.format(representation=settings["representation"]).splitlines(),
+            "```",
+            "",
+        ]
     return "\n".join(lines)
+
+
+_ORIENTATIONS = """\
+import numpy as np
+import polymicros_jax as pm
+from polymicros_jax.data import export, store
+from polymicros_jax.data.volume import OrientationVolume
+
+kind = pm.representation("{representation}")
+field = store.read_volume(store.open("FOLDER"), 0).astype(np.float32)
+every = np.ones(field.shape[:3], int)
+volume = OrientationVolume(
+    kind.decode(field)[0], every, every, (1.0, 1.0, 1.0), kind.group, provenance={{"periodic": True}}
+)
+export.write_damask(volume, "geometry.vti")
+"""
