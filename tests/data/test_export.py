@@ -208,7 +208,7 @@ def test_damask_itself_finds_the_same_orientations(tmp_path: Path) -> None:
     assert np.abs(theirs - ours).max() < 1e-5
     stored = export.write_dream3d(volume, tmp_path / "grains.dream3d")
     grid = damask.GeomGrid.load_DREAM3D(stored, feature_IDs="FeatureIds")
-    assert np.array_equal(grid.material, volume.fields["grain"])
+    assert np.array_equal(grid.material, volume.fields["grain"] + 1)  # feature 0 is none
     rebuilt = damask.ConfigMaterial.load_DREAM3D(stored)["material"]
     assert len(rebuilt) == 3
 
@@ -228,7 +228,9 @@ def test_dream3d_round_trip(tmp_path: Path, symmetry: str | tuple[str, ...]) -> 
     assert np.array_equal(back.mask, volume.mask)
     assert np.array_equal(back.phase, volume.phase)
     assert back.symmetry == volume.symmetry
-    assert np.array_equal(back.fields["grain"], volume.fields["grain"])
+    assert np.array_equal(back.fields["grain"], volume.fields["grain"] + 1)
+    again = ebsd.read(export.write(back, tmp_path / "b.dream3d"))
+    assert np.array_equal(again.fields["grain"], back.fields["grain"])
     assert far(back, volume) < DEGREES
     with h5py.File(tmp_path / "a.dream3d") as file:
         ids = []
@@ -248,7 +250,8 @@ def test_dream3d_keeps_fields_or_says_why_not(tmp_path: Path) -> None:
     back = ebsd.read(export.write(bare, tmp_path / "a.dream3d"))
     assert back.mask.all()  # observed, though of no phase
     np.testing.assert_array_equal(back.fields["confidence"], confidence)
-    np.testing.assert_array_equal(back.fields["grain"], np.maximum(fields["grain"], 0))
+    # -1 is no grain, which DREAM.3D calls feature 0; grain 0 is one, and gets another number.
+    np.testing.assert_array_equal(back.fields["grain"], fields["grain"] + 1)
     np.testing.assert_array_equal(back.fields["filled"], fields["filled"])
     assert set(back.fields) == set(fields)  # neither the angles nor what has a place of its own
     with h5py.File(tmp_path / "a.dream3d") as file:

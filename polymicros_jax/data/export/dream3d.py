@@ -53,7 +53,8 @@ def write_dream3d(volume: OrientationVolume, path: str | Path) -> Path:
     """Writes Euler angles (radians), phases, mask and fields as a `.dream3d` file of version 8.0.
 
     Fields are written under their own names but for those that DREAM.3D has a name for (`data.ebsd.dream3d.FIELDS`);
-    booleans as 0 and 1, grain numbers below 0, which stand for no grain, as 0.
+    booleans as 0 and 1. Feature 0 is no feature in DREAM.3D, whose filters leave it out: grains that are counted from
+    0, as by `orientation.grains.segment`, are written one higher, and numbers below 0, which stand for no grain, as 0.
 
     Raises:
         DataError: the name does not end in `.dream3d`, or a field that the format has no type or another use for.
@@ -95,7 +96,7 @@ def write_dream3d(volume: OrientationVolume, path: str | Path) -> Path:
             label = _LABELS.get(name, name)
             if label in cells:
                 raise DataError(f"{target}: fields: found {name!r}, a name that the format has another use for")
-            stored = np.maximum(values, 0).astype(np.int32) if name == "grain" else values
+            stored = _features(values, volume.mask) if name == "grain" else values
             stored = stored.astype(np.uint8) if stored.dtype == bool else stored
             if stored.dtype.kind not in "iuf" or stored.dtype.itemsize > 8 or stored.dtype == np.float16:
                 raise DataError(
@@ -108,3 +109,8 @@ def write_dream3d(volume: OrientationVolume, path: str | Path) -> Path:
         add.array(ensemble, "CrystalStructures", codes[:, None], "uint32", 1)
         add.strings(ensemble, "MaterialName", ["Invalid Phase", *names])
     return target
+
+
+def _features(grain: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Feature numbers: those of the grains, or one higher where a grain that was observed has the number 0."""
+    return (np.maximum(grain, -1) + 1 if np.any(grain[mask] == 0) else np.maximum(grain, 0)).astype(np.int32)
