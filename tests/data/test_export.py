@@ -193,6 +193,19 @@ def test_damask_refuses_unobserved_voxels(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_damask_phases_are_those_of_the_volume(tmp_path: Path) -> None:
+    """An entry under a name that no material has would be lost; two phases of one name would share a lattice."""
+    volume = grains(symmetry=("432", "622"))
+    with pytest.raises(DataError, match="phases: found 'Ni', accepted are the volume's, Nickel, Titanium"):
+        export.write_damask(volume, tmp_path / "a.vti", phases={"Ni": {"lattice": "cF"}})
+    twice = dataclasses.replace(volume, provenance={"phases": ["Titanium", "Titanium"]})
+    with pytest.raises(DataError, match=r"found .*'Titanium', 'Titanium'.*, accepted is a name for each"):
+        export.write_damask(twice, tmp_path / "a.vti")
+    assert list(tmp_path.iterdir()) == []
+    one = dataclasses.replace(twice, phase=np.ones(volume.shape, int), symmetry="622")
+    export.write_damask(one, tmp_path / "a.vti", phases={"Titanium": {"lattice": "hP"}})
+
+
 @pytest.mark.reference
 def test_damask_itself_finds_the_same_orientations(tmp_path: Path) -> None:
     damask = pytest.importorskip("damask")

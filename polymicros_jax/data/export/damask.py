@@ -41,7 +41,8 @@ def write_damask(
         The two paths.
 
     Raises:
-        DataError: unobserved voxels, or `grains` of another shape.
+        DataError: unobserved voxels, `grains` of another shape, entries for a phase that the volume has not, or two
+            phases of one name, which DAMASK cannot tell apart.
 
     >>> from polymicros_jax.data.simulated import load
     >>> volume = load("simulated/voronoi?side=8&grains=5")
@@ -56,14 +57,20 @@ def write_damask(
         )
     if grains is not None and grains.shape != volume.shape:
         raise DataError(f"{path}: grains: found shape {grains.shape}, accepted is {volume.shape}")
+    names = volume.phase_names
+    unknown = sorted(set(phases or {}) - set(names))
+    if unknown:
+        raise DataError(f"{path}: phases: found {unknown[0]!r}, accepted are the volume's, {', '.join(names)}")
     material, phase, q = _materials(volume, grains)
+    used = [names[number - 1] for number in np.unique(phase)]
+    if len(set(used)) < len(used):
+        raise DataError(f"{path}: provenance['phases']: found {used}, accepted is a name for each phase")
     geometry = write_vti(
         path,
         {"material": material.astype(np.int64)},
         [h * 1e-6 for h in volume.spacing],
         comment="DAMASK geometry, lengths in metres; materials are in material.yaml",
     )
-    names = volume.phase_names
     table = write_material_yaml(geometry.with_name("material.yaml"), [names[p - 1] for p in phase], q, phases)
     return geometry, table
 
