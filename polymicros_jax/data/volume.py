@@ -60,7 +60,7 @@ class OrientationVolume:
         frame: what the file's angles referred to before they were brought to the frame of the positions: "edax",
             "oxford", "none".
         provenance: source, licence, citation, format, conversions; JSON-compatible. What `crop`, `resample` and
-            `rotate_frame` did is listed in order under "processing".
+            `rotate_frame` did is listed in order under "processing"; "periodic" is true while opposite sides touch.
         fields: further arrays per voxel, ``(nx, ny, nz, ...)``: confidence, image quality, grain ids.
 
     Raises:
@@ -242,10 +242,14 @@ def _three(lengths: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
     return x, y, z
 
 
-def _noted(volume: OrientationVolume, step: str) -> OrientationVolume:
-    """The volume with a sentence on what was done to it added to its provenance."""
+def _noted(volume: OrientationVolume, step: str, *, whole: bool = True) -> OrientationVolume:
+    """The volume with a sentence on what was done to it added to its provenance.
+
+    Where opposite sides touched and it is no longer the `whole`, they do not.
+    """
     steps = [*volume.provenance.get("processing", ()), step]
-    return dataclasses.replace(volume, provenance={**volume.provenance, "processing": steps})
+    wraps = {} if whole or not volume.provenance.get("periodic") else {"periodic": False}
+    return dataclasses.replace(volume, provenance={**volume.provenance, **wraps, "processing": steps})
 
 
 def crop(volume: OrientationVolume, start: Sequence[int], stop: Sequence[int]) -> OrientationVolume:
@@ -265,7 +269,9 @@ def crop(volume: OrientationVolume, start: Sequence[int], stop: Sequence[int]) -
     if not inside:
         raise DataError(f"crop: found start {start}, stop {stop}; accepted is 0 <= start < stop <= {volume.shape}")
     box = take(volume, tuple(slice(a, b) for a, b in zip(start, stop, strict=True)))
-    return box if box.shape == volume.shape else _noted(box, f"voxels {start} to {stop} of {volume.shape}")
+    if box.shape == volume.shape:
+        return box
+    return _noted(box, f"voxels {start} to {stop} of {volume.shape}", whole=False)
 
 
 def resample(volume: OrientationVolume, spacing: float | Sequence[float]) -> OrientationVolume:
@@ -296,7 +302,9 @@ def resample(volume: OrientationVolume, spacing: float | Sequence[float]) -> Ori
         # 1e-6.
         axes.append(np.clip(np.floor((np.arange(count) + 0.5) * new / old + 1e-6).astype(int), 0, n - 1))
     moved = take(volume, np.ix_(*axes), _three(steps))
-    return _noted(moved, f"nearest voxel at {moved.spacing} micrometres, from {volume.spacing}")
+    before, after = (np.multiply(each.shape, each.spacing) for each in (volume, moved))
+    note = f"nearest voxel at {moved.spacing} micrometres, from {volume.spacing}"
+    return _noted(moved, note, whole=bool(np.allclose(before, after)))
 
 
 def rotate_frame(volume: OrientationVolume, rotation: Float[ArrayLike, "3 3"]) -> OrientationVolume:
@@ -323,9 +331,11 @@ def rotate_frame(volume: OrientationVolume, rotation: Float[ArrayLike, "3 3"]) -
     matrix = np.asarray(rotation, dtype=float)
     if not (np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-6) and np.linalg.det(matrix) > 0):
         raise DataError(f"rotation: found {matrix.tolist()}, accepted is an orthogonal 3 x 3 matrix of determinant +1")
-    turned = _noted(rotate_orientations(volume, matrix), f"described in the frame of axes {matrix.tolist()}")
     signed = np.round(matrix)
-    if np.allclose(matrix, signed, atol=1e-6):
+    exact = np.allclose(matrix, signed, atol=1e-6)
+    note = f"described in the frame of axes {matrix.tolist()}"
+    turned = _noted(rotate_orientations(volume, matrix), note, whole=exact)
+    if exact:
         source = [int(np.argmax(np.abs(row))) for row in signed]
         flipped = tuple(a for a in range(3) if signed[a, source[a]] < 0)
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from polymicros_jax.data import simulated
 from polymicros_jax.data import volume as volume_module
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.volume import OrientationVolume, crop, load, resample, rotate_frame, save
@@ -251,3 +252,14 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monke
         save(example(seed=1), path)
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["volume.npz"]
+
+
+def test_what_was_cut_does_not_wrap_around() -> None:
+    """Grains are followed through the faces of what says that it is periodic."""
+    whole = simulated.load("simulated/voronoi?side=8&grains=6")
+    quarter = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    for same in (whole, crop(whole, (0, 0, 0), (8, 8, 8)), resample(whole, 2.0), rotate_frame(whole, quarter)):
+        assert same.provenance["periodic"] is True
+    slanted = np.asarray(quaternion.to_matrix(quaternion.from_axis_angle(np.array([0.0, 0.0, 1.0]), 0.3)))
+    for part in (crop(whole, (0, 0, 0), (8, 8, 7)), resample(whole, 3.0), rotate_frame(whole, slanted)):
+        assert part.provenance["periodic"] is False
