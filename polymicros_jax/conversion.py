@@ -1,5 +1,6 @@
 """The convert task: a scan from one format to others."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ from polymicros_jax.results import Results, table
 
 def run(objects: experiment.Conversion, workdir: Path) -> Results:
     """Writes the volume into the workdir in every format asked for."""
-    volume = objects.volume
+    volume, labels = objects.volume, None
+    if objects.damask and objects.grain_angle:
+        labels = _grains(volume, objects.grain_angle)
+        # Numbered by phase, and within it without gaps: as `write_damask` numbers the materials.
+        volume = dataclasses.replace(volume, fields={**volume.fields, "material": labels})
     files = [export.write(volume, workdir / name, **options) for name, options in objects.outputs.items()]
     if objects.damask:
-        labels = _grains(volume, objects.grain_angle) if objects.grain_angle else None
         files += export.write_damask(volume, workdir / objects.damask, grains=labels)
     row = [
         " x ".join(map(str, volume.shape)),
@@ -29,10 +33,11 @@ def run(objects: experiment.Conversion, workdir: Path) -> Results:
 
 
 def _grains(volume: OrientationVolume, angle: float) -> np.ndarray:
-    """Grain of every voxel, each phase segmented by its own symmetry."""
-    labels = np.zeros(volume.shape, np.int32)
+    """Grain of every voxel, each phase segmented by its own symmetry; through the faces of what is known to wrap."""
+    labels = np.full(volume.shape, grains.UNASSIGNED, np.int32)
+    periodic = bool(volume.provenance.get("periodic"))
     for number in np.unique(volume.phase[volume.mask]).tolist():
         part = volume.only_phase(number)
-        own = grains.segment(volume.quaternions, angle, part.group, mask=part.mask)
+        own = grains.segment(volume.quaternions, angle, part.group, mask=part.mask, periodic=periodic)
         labels[part.mask] = own[part.mask] + labels.max() + 1
     return labels

@@ -151,9 +151,22 @@ def test_damask_phases_are_segmented_each_by_its_symmetry(tmp_path: Path) -> Non
         spacing=(1.0, 1.0, 1.0),
         symmetry=("432", "622"),
     )
-    config = convert(volume.save(tmp_path / "scan.npz"), damask="geometry.vti", grain_degrees=5.0)
-    number = vtk_array(tasks.run(config, tmp_path / "run").files[0], "material").reshape(2, 4).T
+    config = convert(volume.save(tmp_path / "scan.npz"), "a.npz", damask="geometry.vti", grain_degrees=5.0)
+    beside, geometry, _ = tasks.run(config, tmp_path / "run").files
+    number = vtk_array(geometry, "material").reshape(2, 4).T
     np.testing.assert_array_equal(number, [[0, 0], [0, 0], [1, 2], [1, 2]])
+    # What is computed for a material is looked up in the other files.
+    np.testing.assert_array_equal(ebsd.read(beside).fields["material"][:, :, 0], number)
+
+
+@pytest.mark.parametrize("stop", [(0, 0, 0), (0, 0, 7)])
+def test_damask_grains_run_through_the_faces_of_periodic_volumes(tmp_path: Path, stop: tuple[int, ...]) -> None:
+    """Cells of a periodic tessellation are convex, in one piece on the torus and in several in the box or in a cut."""
+    config = convert(Path("simulated/voronoi?side=8&grains=6"), damask="geometry.vti", grain_degrees=5.0)
+    config.convert.volume.stop = stop
+    files = tasks.run(config, tmp_path / "run").files
+    count = len(yaml.safe_load(files[1].read_text())["material"])
+    assert count == 6 if stop == (0, 0, 0) else count > 6
 
 
 def test_a_second_call_says_so_and_writes_nothing(tmp_path: Path) -> None:
