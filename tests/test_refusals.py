@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -201,6 +202,26 @@ def test_a_phase_of_no_voxel(tmp_path: Path) -> None:
     _refused(config, tmp_path / "run", message)
     config.convert.volume.update({"phase": 1, "start": (4, 0, 0)})
     _refused(config, tmp_path / "run", "convert.volume.phase: found 1, of which no voxel is")
+
+
+def test_phases_of_one_symmetry_become_one_in_a_grown_volume_and_are_named(tmp_path: Path) -> None:
+    config = defaults.default("expand")
+    config.expand.volume.update({"source": str(_two_phases().save(tmp_path / "two.npz")), "stop": (0, 0, 0)})
+    with pytest.warns(UserWarning, match="expand.volume.phase: 1 Austenite, 2 Ferrite are taken for one phase"):
+        experiment.expansion(config)
+    config.expand.volume.phase = 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        experiment.expansion(config)
+
+
+@pytest.mark.parametrize("cost", [-1.0, np.inf, np.nan])
+@pytest.mark.parametrize("task", ["expand", "generate"])
+def test_a_price_of_boundaries_that_no_averaging_takes(task: str, cost: float, tmp_path: Path) -> None:
+    """Before the draws, which take minutes."""
+    config = config_files.load("generate_smoke") if task == "generate" else defaults.default(task)
+    config[task].boundary_cost = cost
+    _refused(config, tmp_path / "run", f"{task}.boundary_cost: found {cost}, accepted .* finite number")
 
 
 def test_filled_voxels_have_the_phase_of_the_grain_put_there(tmp_path: Path) -> None:

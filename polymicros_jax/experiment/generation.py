@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from polymicros_jax.config import ConfigError
@@ -31,10 +32,10 @@ def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             raise ConfigError(f"generate.priors: {name} is a prior of {prior.representation}, not of {kind.name}")
     if section.crystals and not kind.invertible:
         raise ConfigError(f"generate.crystals: found True, accepted with {kind.name} is False: it cannot be decoded")
-    if section.boundary_cost < 0 or (section.boundary_cost and not kind.invertible):
+    if not 0 <= section.boundary_cost < np.inf or (section.boundary_cost and not kind.invertible):
         raise ConfigError(
             f"generate.boundary_cost: found {section.boundary_cost}, accepted with {kind.name} is 0"
-            + (" or more" if kind.invertible else "")
+            + (" or a finite number above it" if kind.invertible else "")
         )
     if section.crystals or section.boundary_cost:
         for each in section.priors:

@@ -150,6 +150,7 @@ def expansion(config: ConfigDict) -> Expansion:
         maps = {axis: _middle(reference, number) for number, axis in enumerate("xyz")}
     for axis, each in maps.items():
         require_group(each, kind, f"expand, map normal to {axis}")
+        _warn_of_phases(each, "expand.volume" if reference is not None else f"expand.maps.{axis}")
         if each.shape["xyz".index(axis)] != 1:
             raise ConfigError(
                 f"expand.maps.{axis}: found {' x '.join(map(str, each.shape))} voxels, accepted is a single section "
@@ -158,8 +159,8 @@ def expansion(config: ConfigDict) -> Expansion:
     check_draws(section, "expand", section.start)
     if not section.until >= 0.0:
         raise ConfigError(f"expand.until: found {section.until}, accepted is a noise level, or 0 to match to the end")
-    if section.boundary_cost < 0:
-        raise ConfigError(f"expand.boundary_cost: found {section.boundary_cost}, accepted is 0 or more")
+    if not 0 <= section.boundary_cost < np.inf:
+        raise ConfigError(f"expand.boundary_cost: found {section.boundary_cost}, accepted is a finite number from 0 on")
     if section.budget < LEAST_BUDGET:
         raise ConfigError(f"expand.budget: found {section.budget}, accepted is at least {LEAST_BUDGET}")
     check_shape(section.shape, prior.network.stride, "expand.shape")
@@ -181,6 +182,17 @@ def expansion(config: ConfigDict) -> Expansion:
         baselines=section.baselines,
         boundary_cost=section.boundary_cost,
     )
+
+
+def _warn_of_phases(each: OrientationVolume, name: str) -> None:
+    """Says that phases of one symmetry become one: a drawn volume knows orientations alone."""
+    numbers = np.unique(each.phase[each.mask & (each.phase > 0)]).tolist()
+    if len(numbers) > 1:
+        found = ", ".join(f"{number} {each.phase_names[number - 1]}" for number in numbers)
+        warnings.warn(
+            f"{name}.phase: {found} are taken for one phase, as the volumes have; the number of one leaves others out",
+            stacklevel=3,
+        )
 
 
 def _common_spacing(maps: dict[str, OrientationVolume]) -> tuple[float, float, float]:
