@@ -252,7 +252,8 @@ def to_rodrigues(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 3"]:
     """
     q = jnp.asarray(q)
     vector, w = q[..., 1:], q[..., :1]
-    return jnp.where(vector == 0, 0.0, vector / w)
+    nowhere = (vector == 0) & (w == 0)
+    return jnp.where(nowhere, 0.0, vector / jnp.where(nowhere, 1.0, w))
 
 
 @_compiled

@@ -157,6 +157,13 @@ def test_no_nan_values_or_gradients(special, dtype, x64):
         assert np.isfinite(gradient).all()
 
 
+def test_derivative_of_rodrigues_vectors_where_components_are_zero():
+    # (x, y, z) / w: the unit matrix at w = 1, and 0 + 1 / w for the components that are zero elsewhere.
+    np.testing.assert_array_equal(jax.jacobian(quaternion.to_rodrigues)(jnp.array([1.0, 0, 0, 0]))[:, 1:], np.eye(3))
+    about_z = jax.jacobian(quaternion.to_rodrigues)(jnp.array([0.8, 0.0, 0.0, 0.6]))
+    np.testing.assert_allclose(about_z[:, 1:], np.eye(3) / 0.8, rtol=1e-6)
+
+
 @pytest.mark.usefixtures("x64")
 def test_gradient_of_disorientation_is_one_per_radian():
     # Along a geodesic through b the disorientation grows by one radian a radian.
