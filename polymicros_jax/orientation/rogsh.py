@@ -100,7 +100,10 @@ def lookup(
     def one(points: Array) -> tuple[Array, Array]:
         index = nearest(points, table)
         offset = points - jnp.asarray(table, points.dtype)[index]
-        return jnp.asarray(grid, points.dtype)[index], jnp.sqrt(jnp.sum(offset * offset, axis=-1))
+        square = jnp.sum(offset * offset, axis=-1)
+        apart = square > 0  # at a triple of the grid the gradient is zero, not NaN
+        distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1.0)), 0.0)
+        return jnp.asarray(grid, points.dtype)[index], distance
 
     count = flat.shape[0]
     padded = jnp.pad(flat, ((0, -count % chunk), (0, 0))).reshape(-1, chunk, CHANNELS)

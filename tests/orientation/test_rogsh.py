@@ -1,6 +1,7 @@
 """ROGSH equals the symmetrised harmonics it stands for; and its failure as a representation, shown."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -75,3 +76,12 @@ def test_lookup_finds_the_nearest_triple():
     assert q.shape == (4, 5, 4)
     np.testing.assert_allclose(distance, brute, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(rogsh.encode(q) - field, axis=-1), brute, atol=1e-5)
+
+
+def test_gradient_of_the_distance_at_a_triple_of_the_grid():
+    spacing = float(np.radians(20.0))
+    _, table = rogsh._table(spacing)
+    gradient = jax.grad(lambda field: rogsh.lookup(field, spacing)[1])
+    np.testing.assert_array_equal(gradient(jnp.asarray(table[3])), np.zeros(3))
+    # Beside it: the direction away from it, as far as the rounding of triples, 6e-8, leaves it in a step of 1e-3.
+    np.testing.assert_allclose(gradient(jnp.asarray(table[3]) + jnp.array([0.0, 1e-3, 0.0])), [0, 1, 0], atol=1e-3)
