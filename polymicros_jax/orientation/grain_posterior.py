@@ -88,8 +88,10 @@ def features(
     score = candidates.score[where]
     opinion = np.zeros_like(score)
     if fields is not None:
-        opinion = np.asarray(evidence(np.asarray(fields)[:, where], orientations(candidates, where), group))
-        opinion = np.where(candidates.label[where] == EMPTY, 0.0, opinion)
+        brought, unused = orientations(candidates, where), candidates.label[where] == EMPTY
+        # An unused slot brings the orientation of the first voxel, which must be no draw's favourite.
+        brought = np.where(unused[..., None], brought[:, :1], brought)
+        opinion = np.where(unused, 0.0, np.asarray(evidence(np.asarray(fields)[:, where], brought, group)))
     relative = np.maximum(score - score[:, :1], LEAST_SCORE)
     return np.stack([np.where(np.isfinite(score), relative, -np.inf), margins, opinion])
 

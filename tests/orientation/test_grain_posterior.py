@@ -89,6 +89,18 @@ def test_fit_recovers_the_weights_of_the_model() -> None:
     assert other.prior > 1.5
 
 
+def test_unused_slots_have_no_say() -> None:
+    """They name the first voxel of the volume. A draw that shows its crystal speaks for the nearest candidate still."""
+    found = _made_up()
+    where = (found.label == EMPTY).any(axis=-1)
+    first = np.asarray(embedding.encode(found.filled.reshape(-1, 4)[0]))
+    fields = np.broadcast_to(first, (1, *where.shape, 9)).astype(np.float32)
+    opinion = model.features(found, where, fields)[2]
+    alone = np.asarray(model.evidence(fields[:, where], model.orientations(found, where)[:, :2]))
+    np.testing.assert_allclose(opinion, np.pad(alone, ((0, 0), (0, 1))), atol=1e-5)
+    np.testing.assert_array_equal(opinion[:, :2].max(axis=1), 0.0)
+
+
 def test_a_prior_that_knows_nothing_or_lies_gets_no_weight() -> None:
     terms, target = _simulated(Weights(1.0, 2.0, 0.0), 6000, 3)
     assert model.fit([terms], [target]).prior < 0.15
