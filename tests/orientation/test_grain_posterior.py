@@ -1,10 +1,12 @@
 """The model of candidate grains: terms by hand, weights recovered from data drawn from the model itself."""
 
+import dataclasses
 import itertools
 
 import jax
 import numpy as np
 import pytest
+from scipy import optimize
 
 from polymicros_jax.orientation import embedding, quaternion
 from polymicros_jax.orientation import grain_posterior as model
@@ -14,7 +16,7 @@ from polymicros_jax.orientation.grain_posterior import Weights
 CRYSTALS = np.asarray(quaternion.random(jax.random.key(8), (5,)))
 
 
-def _made_up(shape: tuple[int, int, int] = (4, 5, 3), gap: float = 4.0) -> Candidates:
+def _made_up(shape: tuple[int, int, int] = (4, 5, 3), voxels: float = 4.0) -> Candidates:
     """Three different grains of five in each voxel, some slots empty; source: any voxel of that grain."""
     rng = np.random.default_rng(0)
     label = np.argsort(rng.random((*shape, 5)), axis=-1)[..., :3].astype(np.int32)
@@ -22,12 +24,12 @@ def _made_up(shape: tuple[int, int, int] = (4, 5, 3), gap: float = 4.0) -> Candi
     empty = rng.random(shape) < 0.3
     label[..., 2][empty], score[..., 2][empty] = EMPTY, -np.inf
     filled = CRYSTALS[np.arange(np.prod(shape)).reshape(shape) % 5]
-    return Candidates(label, np.maximum(label, 0), score, rng.random(shape) < 0.2, filled, gap, gap)
+    return Candidates(label, np.maximum(label, 0), score, rng.random(shape) < 0.2, filled, 9.0, voxels)
 
 
-@pytest.mark.parametrize(("gap", "passes"), [(2.0, 1), (4.0, 2)])
-def test_averaged_margins_by_brute_force(gap: float, passes: int) -> None:
-    found = _made_up(gap=gap)
+@pytest.mark.parametrize(("voxels", "passes"), [(2.0, 1), (4.0, 2)])
+def test_averaged_margins_by_brute_force(voxels: float, passes: int) -> None:
+    found = _made_up(voxels=voxels)  # whatever the gap in units of the finest edge
     shape, clip = found.label.shape[:3], model.CLIP
     margins = np.clip(found.score - found.score[..., 1:2], -clip, clip)
     side = (0.25, 0.5, 0.25)
@@ -101,6 +103,16 @@ def test_unused_slots_have_no_say() -> None:
     np.testing.assert_array_equal(opinion[:, :2].max(axis=1), 0.0)
 
 
+def test_the_ridge_pulls_as_hard_as_it_says() -> None:
+    """Two candidates, the first ahead by one and right in a share p: 2 ridge w = p - 1 / (1 + exp(-w))."""
+    terms, ridge, share = np.zeros((3, 10, 2)), 0.5, 0.8
+    terms[0, :, 0] = 1.0
+    right = np.where(np.arange(10)[:, None] < 10 * share, [[1.0, 0.0]], [[0.0, 1.0]])
+    expected = optimize.brentq(lambda w: 2 * ridge * w - share + 1 / (1 + np.exp(-w)), 0.0, 5.0)
+    # L-BFGS-B ends at a gradient of 1e-5; the curvature is above one.
+    assert model.fit([terms], [right], ridge=ridge).shape == pytest.approx(expected, abs=2e-5)
+
+
 def test_a_prior_that_knows_nothing_or_lies_gets_no_weight() -> None:
     terms, target = _simulated(Weights(1.0, 2.0, 0.0), 6000, 3)
     assert model.fit([terms], [target]).prior < 0.15
@@ -152,6 +164,46 @@ def test_features_of_a_voxel_that_the_prior_and_the_shapes_agree_on() -> None:
     posterior = model.posterior(found, where, terms, Weights(1.0, 1.0, 50.0))
     np.testing.assert_array_equal(posterior.estimate(), brought[:, 0])
     assert (model.features(found, where)[2] == 0).all()
+
+
+def test_a_grain_far_out_of_the_question_counts_no_less_than_four_gaps() -> None:
+    found = _made_up()
+    found = dataclasses.replace(found, score=10.0 * found.score)
+    where = np.ones(found.label.shape[:3], bool)
+    score = model.features(found, where)[0]
+    behind = found.score[where] - found.score[where][:, :1]
+    used = np.isfinite(behind)
+    assert (behind[used] < -4.0).any()
+    np.testing.assert_allclose(score[used], np.maximum(behind[used], -4.0), atol=1e-6)
+
+
+def test_the_group_is_the_one_asked_for() -> None:
+    """A hexagonal crystal turned by sixty degrees about c is the same candidate; its channels are other ones."""
+    turn = np.array([np.cos(np.pi / 6), 0.0, 0.0, np.sin(np.pi / 6)], np.float32)
+    q = CRYSTALS[[[0, 1], [2, 3]]]
+    same = np.asarray(quaternion.multiply(turn[None], q[:, 1]))
+    label = np.array([[0, 1], [2, 3]])
+    # Beside a candidate twenty degrees away, where the one turned would be thirty to a cubic crystal.
+    aside = np.array([np.cos(np.pi / 18), np.sin(np.pi / 18), 0.0, 0.0], np.float32)
+    beside = np.stack([np.asarray(quaternion.multiply(aside[None], same)), q[:, 1]], axis=1)
+    for group, right in (("622", [0, 1]), ("432", [1, 0])):
+        np.testing.assert_array_equal(model.target(same, beside, label, group), [right, right])
+    channels = np.asarray(embedding.encode(q, group="622"))
+    fields = np.asarray(embedding.encode(same, group="622"))[None]
+    squares = np.square(channels - fields[0][:, None]).sum(-1)
+    expected = -np.minimum(squares - squares.min(1, keepdims=True), model.FURTHEST)
+    np.testing.assert_allclose(model.evidence(fields, q, "622"), expected, atol=1e-5)
+    found = Candidates(
+        label.reshape(2, 1, 1, 2).astype(np.int32),
+        np.arange(4, dtype=np.int32).reshape(2, 1, 1, 2),
+        np.zeros((2, 1, 1, 2), np.float32),
+        np.zeros((2, 1, 1), bool),
+        q.reshape(2, 2, 1, 4),
+        4.0,
+        4.0,
+    )
+    terms = model.features(found, np.ones((2, 1, 1), bool), fields.reshape(1, 2, 1, 1, -1), "622")
+    np.testing.assert_allclose(terms[2], expected, atol=1e-5)
 
 
 def test_nothing_to_fit_on() -> None:

@@ -78,6 +78,41 @@ def test_a_level_fitted_on_one_volume_makes_intervals_of_another_cover() -> None
     assert level > 0.9
 
 
+def test_the_level_of_one_voxel_is_the_least_at_which_its_ball_holds_the_truth() -> None:
+    """Whatever is nearer to the estimate than the truth is passed; within the floor, or the rounding, nothing is."""
+    chance = np.array([[0.3, 0.25, 0.2, 0.15, 0.1]])
+    degrees = [0.0, 0.3, 10.0, 10.03, 30.0]
+    q = spin(np.array([degrees]))
+    needed = []
+    for truth in q[0]:
+        voxel = (truth[None], chance, q, q[:, 0])
+        level = certainty.level_for(*voxel)
+        needed.append(level)
+        assert certainty.covered(*voxel, level).all()
+        if level > 0.01:
+            assert not certainty.covered(*voxel, level - 3e-6).any()
+    # A ball must hold more than what is nearer: by a millionth.
+    np.testing.assert_allclose(needed, [1e-6, 1e-6, 0.550001, 0.550001, 0.900001], atol=1e-7)
+
+
+def test_the_group_is_the_one_asked_for() -> None:
+    """Sixty degrees about c are nothing to a hexagonal crystal, and thirty degrees to a cubic one."""
+    chance, q = np.array([[0.6, 0.1, 0.3]]), spin(np.array([[0.0, 60.0, 20.0]]))
+    for group, between in (("622", 0.0), ("432", 30.0)):
+        alike = (chance, q, q[:, 0])
+        expected = 0.1 * between + 0.3 * 20.0
+        np.testing.assert_allclose(certainty.expected_error(*alike, group), expected, atol=ATOL)
+        apart = 2 * (0.6 * 0.1 * between + 0.6 * 0.3 * 20.0 + 0.1 * 0.3 * (20.0 if group == "622" else 40.0))
+        np.testing.assert_allclose(certainty.spread(chance, q, group), apart, atol=ATOL)
+        score = certainty.energy_score(q[:, 1], chance, q, group)
+        to_truth = 0.6 * between + 0.3 * (20.0 if group == "622" else 40.0)
+        np.testing.assert_allclose(score, to_truth - apart / 2, atol=ATOL)
+        np.testing.assert_allclose(certainty.radius(*alike, 0.65, group), max(between and 20.0, 0.5), atol=ATOL)
+        assert certainty.covered(q[:, 1], *alike, 0.5, group).tolist() == [group == "622"]
+        level = certainty.level_for(q[:, 1], *alike, 0.9, group)
+        assert level == pytest.approx(1e-6 if group == "622" else 0.9 + 1e-6, abs=1e-7)
+
+
 def test_nothing_to_calibrate_on() -> None:
     with pytest.raises(ValueError, match="no voxel"):
         certainty.level_for(np.zeros((0, 4)), np.zeros((0, 3)), np.zeros((0, 3, 4)), np.zeros((0, 4)))
@@ -104,6 +139,8 @@ def test_areas_of_tilted_planes_and_of_a_sphere() -> None:
     x, y, z = np.indices((n, n, n)) - n / 2 + 0.5
     # x + y = 0 cuts the cube in a rectangle n by sqrt(2) n.
     assert certainty.boundary_area((x + 0.01 > 0).astype(int)) == n * n
+    # Two boundaries, of three grains: their areas add up.
+    assert certainty.boundary_area((x > -5).astype(int) + (x > 5)) == 2 * n * n
     assert certainty.boundary_area((x + y > 0.5).astype(int)) == pytest.approx(math.sqrt(2) * n * n, rel=1 / n)
     sphere = certainty.boundary_area((x**2 + y**2 + z**2 < 15.3**2).astype(int))
     assert sphere == pytest.approx(2 * math.sqrt(3) * math.pi * 15.3**2, rel=0.03)
