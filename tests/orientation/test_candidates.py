@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from polymicros_jax.orientation import quaternion
 from polymicros_jax.orientation.candidates import EMPTY, Candidates, candidates
@@ -80,6 +81,9 @@ def test_around_gaps_the_score_is_the_distance_to_the_grain(spacing: tuple[float
     assert (np.diff(found.score[..., :2], axis=-1) <= 0).all()
     step = np.array(spacing) / min(spacing)
     places = grid[known]
+    # Twice the mean distance of a missing voxel from a known one.
+    apart = np.sqrt(np.square((grid[~known][:, None] - places[None]) * step).sum(-1)).min(axis=1)
+    assert found.gap == pytest.approx(2.0 * apart.mean(), rel=1e-6)
     checked = 0
     for index in np.ndindex(shape):
         distance = np.sqrt(np.square((places - index) * step).sum(-1))
@@ -96,6 +100,71 @@ def test_around_gaps_the_score_is_the_distance_to_the_grain(spacing: tuple[float
             checked += int(apart <= distance[same].min() + 1e-9)
     # Pieces of one crystal that are not connected are different grains: a few voxels name the further piece as well.
     assert checked > 0.8 * (found.label != EMPTY).sum()
+
+
+def test_before_the_first_and_beyond_the_last_section_all_is_as_in_them() -> None:
+    labels, _ = _tilted((12, 6, 12), 2)
+    known = np.zeros(labels.shape, bool)
+    known[..., [2, 5, 8]] = True
+    found = candidates(CRYSTALS[labels], known, count=2)
+    for section, outside in ((2, [0, 1]), (8, [9, 10, 11])):
+        for name in ("label", "score", "source"):
+            values = getattr(found, name)
+            np.testing.assert_array_equal(values[:, :, outside], values[:, :, [section] * len(outside)])
+    assert (found.label[:, :, 2] != found.label[:, :, 8]).any()
+
+
+def test_the_gap_is_the_median_distance_of_sections() -> None:
+    q = CRYSTALS[(np.indices((16, 4, 11))[0] >= 8).astype(int)]
+    known = np.zeros(q.shape[:3], bool)
+    known[..., [0, 2, 4, 10]] = True
+    assert candidates(q, known).voxels == candidates(q, known).gap == 2.0
+
+
+def test_a_candidate_brings_the_orientation_of_the_nearer_section_and_half_way_of_the_lower() -> None:
+    """One grain that turns by a degree from section to section."""
+    angle = np.radians(np.arange(5.0)) / 2
+    crystal = np.stack([np.cos(angle), 0 * angle, 0 * angle, np.sin(angle)], axis=-1)
+    q = np.broadcast_to(crystal, (3, 3, 5, 4))
+    known = np.broadcast_to(np.arange(5) % 4 == 0, (3, 3, 5))
+    found = candidates(q, known, count=1)
+    np.testing.assert_array_equal(_brought(found)[..., 0, :], q[:, :, [0, 0, 0, 4, 4]])
+
+
+def test_crystals_alike_in_sections_that_are_not_adjacent_are_two_grains() -> None:
+    labels = np.ones((8, 4, 9), int)
+    labels[:, :, 3:6] = 0
+    for empty, alike in ((0, False), (1, True)):
+        q = CRYSTALS[np.where(labels == 0, empty, 1)]
+        found = candidates(q, np.broadcast_to(np.arange(9) % 4 == 0, labels.shape), count=2)
+        assert (found.label[0, 0, 0, 0] == found.label[0, 0, 8, 0]) == alike
+
+
+@pytest.mark.parametrize("sections", [True, False])
+def test_the_group_is_the_one_asked_for(sections: bool) -> None:
+    """Two parts a turn of sixty degrees about c apart, side by side and above one another: one hexagonal grain, two
+    cubic ones."""
+    place = np.indices((8, 5, 9))
+    angle = np.where((place[0] >= 4) | (place[2] >= 2), np.pi / 6, 0.0)
+    q = np.stack([np.cos(angle), 0 * angle, 0 * angle, np.sin(angle)], axis=-1)
+    known = np.broadcast_to(np.arange(9) % 4 == 0, angle.shape) if sections else np.ones(angle.shape, bool)
+    known = known.copy()
+    known[3:5, 2, 3] = False
+    for group, count in (("622", 1), ("432", 2)):
+        found = candidates(q, known, group, count=2)
+        assert len(np.unique(found.label[found.label != EMPTY])) == count
+
+
+def test_every_grain_within_twice_the_distance_of_the_nearest_known_voxel_is_a_candidate() -> None:
+    """A hole four voxels deep and fifteen long, between two grains that meet in a plane."""
+    labels = (np.indices((17, 9, 9))[0] >= 12).astype(int)
+    known = np.ones(labels.shape, bool)
+    known[1:16, 1:8, 1:8] = False
+    found = candidates(CRYSTALS[labels], known, count=2)
+    apart = np.sort([ndimage.distance_transform_edt(~(known & (labels == each))) for each in (0, 1)], axis=0)
+    within = ~known & (apart[1] <= 2 * apart[0])
+    assert (apart[0].max(), within.sum() > 200) == (4.0, True)
+    np.testing.assert_allclose(-found.score[within] * found.gap, apart[:, within].T, rtol=1e-5)
 
 
 def test_pieces_of_one_crystal_across_a_gap_are_one_grain() -> None:

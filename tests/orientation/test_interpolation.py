@@ -238,6 +238,47 @@ def test_signed_distance_of_a_half_plane_is_exact_and_changes_sign_with_the_side
     np.testing.assert_allclose(one, -other, atol=1e-12)
 
 
+def test_distances_in_a_section_are_those_of_its_voxels() -> None:
+    """Columns three times as far apart as rows: a boundary across the rows stays half a row from the centres, and the
+    point that a grain shrinks to is seen in the same distances."""
+    rows, columns = np.indices((10, 6)).astype(float)
+    distance, _ = shape_interpolation.signed_distance(rows < 3.5, (1.0, 3.0))
+    np.testing.assert_allclose(distance, 3.5 - rows, atol=1e-12)
+    peak = np.where((rows == 2) & (columns == 4), 1.0, -1.0)
+    _, gone = shape_interpolation.taper([peak, None], (1.0, 3.0))
+    np.testing.assert_allclose(gone, -np.hypot(rows - 2, 3 * (columns - 4)), atol=1e-12)
+
+
+def test_shape_based_copies_the_nearer_section_and_half_way_the_lower() -> None:
+    """One grain that turns by a degree from section to section."""
+    q = np.broadcast_to(spin(np.arange(5) * DEGREE), (3, 3, 5, 4))
+    filled = interpolation.shape_based(q, every(4, (3, 3, 5)))
+    np.testing.assert_array_equal(filled, q[:, :, [0, 0, 0, 4, 4]])
+
+
+def test_shape_based_asks_for_the_group_it_is_given() -> None:
+    """A turn of sixty degrees about c is none to a hexagonal crystal: one grain in a section and between sections."""
+    image = np.broadcast_to(spin(np.where(np.arange(6) >= 3, 60 * DEGREE, 0.0))[:, None], (6, 4, 4))
+    for group, one in (("622", True), ("432", False)):
+        for each in (image, image.swapaxes(0, 1)):
+            assert (shape_interpolation.segment_plane(each, group, 5 * DEGREE).max() == 0) == one
+        whole = np.zeros((3, 4), int)
+        lower, upper = shape_interpolation.match_regions((image[:3], image[3:]), (whole, whole), group, 5 * DEGREE)
+        assert (lower == upper).all() == one
+        # The mean of a grain whose voxels are described by equivalents is no mean of numbers.
+        if one:
+            mixed, plain = image[1:5], np.broadcast_to(image[:1], (4, 4, 4))
+            alike = shape_interpolation.match_regions((mixed, plain), (np.zeros((4, 4), int),) * 2, group, 5 * DEGREE)
+            assert (alike[0] == alike[1]).all()
+    # Beside a crystal whose boundary moves by two voxels the fill is the one without the turn.
+    place = np.indices((9, 9, 5))
+    third, other = (place[0] < 2 + place[2])[..., None], random_orientations(1)[0]
+    turned, plain = (np.where(third, other, spin(np.where(place[2] >= 2, angle, 0.0))) for angle in (60 * DEGREE, 0.0))
+    found, expected = (interpolation.shape_based(each, every(4, (9, 9, 5)), "622") for each in (turned, plain))
+    assert degrees_off(found, expected, "622").max() < 0.1
+    assert degrees_off(interpolation.shape_based(turned, every(4, (9, 9, 5)), "432"), found, "622").max() > 1
+
+
 def test_a_grain_missing_from_one_section_tapers() -> None:
     """A disc of radius R over stripes of half-width h: all scores are known in closed form.
 
