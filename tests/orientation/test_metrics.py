@@ -114,6 +114,42 @@ def test_unlabelled_voxels_and_twins_of_twins_are_never_wrong() -> None:
     )
 
 
+def test_the_group_is_the_one_asked_for() -> None:
+    """Sixty degrees about c are nothing to a hexagonal crystal and thirty to a cubic one, in every score."""
+    reference, reconstructed = line([0] * 4 + [20] * 4), line([60] * 4 + [80, 20, 60, 20])
+    labels = np.array([0] * 4 + [1] * 4).reshape(8, 1, 1)
+    missing = np.ones((8, 1, 1), dtype=bool)
+    found = metrics.reconstruction_errors(reference, reconstructed, missing, "622", grain_labels=labels)
+    assert found["mean_disorientation_deg"] == pytest.approx(20 / 8, abs=1e-3)
+    assert found["wrong_grain_share"] == 1 / 8
+    # Mean orientations of grains whose voxels are described by equivalents, and grains that are one by symmetry.
+    scrambled, whole = line([0, 60, 120, 0, 20, 80, 20, 140]), line([0] * 4 + [60] * 4)
+    wrong = metrics.wrong_grain(scrambled, reconstructed, labels, missing, "622")
+    np.testing.assert_array_equal(wrong.ravel(), np.arange(8) == 6)
+    assert not metrics.wrong_grain(whole, line([31] * 8), labels, missing, "622").any()
+    draws = turned([0, 60, 20])[:, None]
+    np.testing.assert_allclose(uncertainty.spread_map(draws, "622"), (0 + 20 + 20) / 3, atol=1e-3)
+    assert uncertainty.medoid(draws, "622")[1].tolist() in ([0], [1])
+    # (0 + 0 + 20) / 3 to a truth at 60 degrees, less half the spread.
+    score = uncertainty.energy_score(turned([60]), draws, "622")
+    np.testing.assert_allclose(score, 20 / 3 - 20 / 3, atol=1e-3)
+
+
+def test_voxels_of_no_grain_are_in_no_share_of_grains() -> None:
+    reference, reconstructed = line([0] * 4 + [30] * 4), line([30, 0, 0, 0, 30, 30, 30, 30])
+    labels = np.array([0, 0, -1, -1, 1, 1, -1, -1]).reshape(8, 1, 1)
+    row = metrics.reconstruction_errors(reference, reconstructed, np.ones((8, 1, 1), bool), grain_labels=labels)
+    assert row["wrong_grain_share"] == 1 / 4  # one of the four voxels that belong to a grain
+
+
+def test_what_the_scan_did_not_see_is_no_grain_of_the_segmentation() -> None:
+    """Unobserved voxels hold another crystal: as a grain it would be a rival, and the nearest."""
+    reference, reconstructed = line([0, 0, 0, 0, 50, 50]), line([40, 0, 0, 0, 0, 0])
+    observed = np.arange(6).reshape(6, 1, 1) < 4
+    row = metrics.reconstruction_errors(reference, reconstructed, np.ones((6, 1, 1), bool), observed=observed)
+    assert row["wrong_grain_share"] == 0.0
+
+
 def test_neighbouring_grains_by_brute_force() -> None:
     labels = np.random.default_rng(0).integers(-1, 12, (5, 4, 6))
     for reach in (1, 2, 9):

@@ -127,6 +127,26 @@ def test_uncorrelated_disorientations():
     assert np.abs(angles[~hit]).max() < 1e-5
 
 
+def test_the_group_is_the_one_asked_for():
+    """Hexagonal crystals: six equivalent orientations have one ODF and one pole figure, and no disorientation."""
+    q = quaternion.random(jax.random.key(2), (1,))
+    turns = np.radians(60.0 * np.arange(6)) / 2
+    about_c = np.stack([np.cos(turns), 0 * turns, 0 * turns, np.sin(turns)], axis=-1).astype(np.float32)
+    alike = quaternion.multiply(about_c, q)
+    c = texture.odf_coefficients(q, 4, "622")
+    # M = 1 for l = 0, 2, 4: the peak is the sum of 2 l + 1.
+    np.testing.assert_allclose(texture.odf(c, alike, "622"), 1 + 5 + 9, rtol=1e-4)
+    figures = [texture.pole_figure(each[None], (0.0, 0.0, 1.0), sphere(20), "622") for each in alike]
+    np.testing.assert_allclose(np.stack(figures), np.stack([figures[0]] * 6), atol=1e-4)
+    assert float(texture.pole_figure(q, (0.0, 0.0, 1.0), sphere(4000), "622").mean()) == pytest.approx(1, abs=0.01)
+    pole = texture.pole_directions(q, (0.0, 0.0, 1.0), "622")[0, :1]
+    kappa = np.log(0.5) / (2 * np.log(np.cos(np.radians(7.5) / 2)))
+    figure = texture.pole_figure(q, (0.0, 0.0, 1.0), pole, "622")
+    assert float(figure[0]) == pytest.approx((1 + kappa) / 2, rel=1e-4)  # two poles of c
+    assert float(texture.uncorrelated_disorientations(jax.random.key(0), alike, 50, "622").max()) < 1e-3
+    assert float(texture.uncorrelated_disorientations(jax.random.key(0), alike, 50, "432").max()) > 0.4
+
+
 def test_bad_angles_are_named():
     with pytest.raises(ValueError, match="no angles"):
         texture.disorientation_distribution(np.zeros(0))
