@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import optimize, stats
 
 from polymicros_jax.data import masks
 from polymicros_jax.data.errors import DataError
@@ -119,6 +120,13 @@ def test_gaps_cluster_at_boundaries(share):
     assert lost[boundaries].mean() > 2 * lost[~boundaries].mean()
     beside = (lost[1:] & lost[:-1]).mean()
     assert beside > (3 if share < 0.1 else 1.5) * lost.mean() ** 2
+    # The law: beyond q - 1 of a normal variable at boundaries, beyond q elsewhere. Of the 1984 voxels at boundaries,
+    # clusters of a correlation area of 4 pi 1.5^2 = 28 make 70 independent ones: four standard deviations.
+    b = boundaries.mean()
+    q = optimize.brentq(lambda q: (1 - b) * stats.norm.sf(q) + b * stats.norm.sf(q - 1) - share, -5, 5)
+    at_boundaries = stats.norm.sf(q - 1)
+    scatter = np.sqrt(at_boundaries * (1 - at_boundaries) / 70)
+    assert lost[boundaries].mean() / observed[boundaries].mean() == pytest.approx(at_boundaries, abs=4 * scatter)
     flat = masks.scattered_gaps(observed, np.zeros(shape, bool), share, seed=3)
     assert (observed & ~flat)[boundaries].mean() < 2 * share + 0.05
 
