@@ -90,6 +90,27 @@ def test_grains_of_a_set_are_further_apart_than_asked() -> None:
                 assert not ((member >= 0) & (other >= 0) & (member != other)).any()
 
 
+@pytest.mark.parametrize(("shape", "aspect"), [((20, 17), (1.0, 2.0)), ((9, 8, 7), None)])
+def test_a_voxel_belongs_to_the_nearest_point_of_the_periodic_box(
+    shape: tuple[int, ...], aspect: tuple[float, ...] | None
+) -> None:
+    """By brute force over all points, from voxel centres, in axes divided by the aspect."""
+    stretch = np.array(aspect or (1.0,) * len(shape))
+    box = np.array(shape) / stretch
+    points = np.random.default_rng(5).random((12, len(shape))) * box
+    centres = (np.moveaxis(np.indices(shape), 0, -1) + 0.5) / stretch
+    apart = np.abs(centres[..., None, :] - points)
+    squares = np.square(np.minimum(apart, box - apart)).sum(-1)
+    np.testing.assert_array_equal(voronoi(5, shape, 12, aspect), squares.argmin(-1))
+
+
+def test_mean_radius_is_that_of_balls_of_equal_volume() -> None:
+    labels = np.repeat([0, 1, 1], 9).reshape(3, 3, 3)
+    # 4/3 pi r^3 = 9 and 18; in 2D pi r^2 = 3 and 6.
+    assert grain_growth.mean_radius(labels) == pytest.approx(np.mean(np.cbrt(np.array([9, 18]) * 3 / 4 / np.pi)))
+    assert grain_growth.mean_radius(labels[:, :, 0]) == pytest.approx(np.mean(np.sqrt(np.array([3, 6]) / np.pi)))
+
+
 @pytest.fixture(scope="module")
 def growth() -> list[tuple[np.ndarray, float]]:
     """2D growth from 900 to 80 grains: grain numbers (never renumbered) and the width of the next step."""
@@ -133,6 +154,9 @@ def test_all_steps_of_a_growth_are_one_program() -> None:
     before = grain_growth.step._cache_size()
     _, history = grain_growth.grow(0, (40, 44), 20)
     assert len(history.time) > 5
+    # Time goes on by half the variance of each step's Gaussian, whose width is a share of the mean radius.
+    widths = np.maximum(grain_growth.WIDTH * history.mean_radius[:-1], grain_growth.LEAST_WIDTH)
+    np.testing.assert_allclose(np.diff(history.time), widths**2 / 2, rtol=1e-12)
     assert grain_growth.step._cache_size() == before + 1
 
 
