@@ -88,6 +88,30 @@ def test_churn_makes_more_of_what_a_denoiser_falls_short_of():
     assert loss_churned < (1.0 - 4 * 2 / np.sqrt(2 * 20_000)) * loss
 
 
+def nothing(x, sigma):
+    """A denoiser that takes nothing off: every slope is zero, so that a draw is the sum of the noise that was added."""
+    return jnp.asarray(x)
+
+
+def test_churn_adds_the_noise_it_names_at_every_level_of_its_window():
+    """Both ends belong to the window, the last step to zero too: s^2 and S_noise^2 ((1 + gamma)^2 - 1) s^2 a level."""
+    count, sigmas = 40_000, jnp.array([0.5, 0.25, 0.0])  # exact in binary
+    churn = Churn(amount=8.0, sigma_min=0.25, sigma_max=0.5, noise=2.0)  # gamma = sqrt(2) - 1, the most: s^2 is added
+    draw = sample(jax.random.key(0), nothing, jnp.zeros(count), sigmas, churn=churn)
+    expected = 0.5**2 + 2.0**2 * (0.5**2 + 0.25**2)
+    # Relative standard error of a variance from independent draws.
+    assert float(jnp.var(draw)) == pytest.approx(expected, rel=4 * np.sqrt(2 / count))
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_repeats_go_back_by_fresh_noise(repeats):
+    """A repeat adds what the step took away, s_i^2 - s_{i+1}^2, from a key of its own: variances add up."""
+    count, sigmas = 40_000, jnp.array([0.5, 0.25, 0.0])
+    draw = sample(jax.random.key(0), nothing, jnp.zeros(count), sigmas, repeats=repeats, churn=None)
+    expected = 0.5**2 + (repeats - 1) * (0.5**2 - 0.25**2)
+    assert float(jnp.var(draw)) == pytest.approx(expected, rel=4 * np.sqrt(2 / count))
+
+
 def test_no_churn_is_a_scaling():
     out = sample(jax.random.key(3), gaussian, jnp.zeros(1000), karras(12), churn=None)
     noise = jax.random.normal(jax.random.split(jax.random.key(3))[0], (1000,))
@@ -258,6 +282,18 @@ def test_composition_applies_left_to_right():
     step = Step(index=jnp.asarray(0), count=jnp.asarray(1), sigma=jnp.asarray(0.0), key=jax.random.key(0))
     assert float(compose(Add(1.0), Double())(jnp.asarray(3.0), step)) == 8.0
     assert float(compose(Double(), Add(1.0))(jnp.asarray(3.0), step)) == 7.0
+
+
+def test_parts_of_a_composition_share_no_key():
+    keys = []
+
+    def keep(x, step):
+        keys.append(tuple(jax.random.key_data(step.key).tolist()))
+        return x
+
+    step = Step(index=jnp.asarray(0), count=jnp.asarray(1), sigma=jnp.asarray(0.0), key=jax.random.key(0))
+    compose(keep, keep, keep)(jnp.zeros(1), step)
+    assert len({*keys, tuple(jax.random.key_data(step.key).tolist())}) == 4
 
 
 def test_guides_wrap_in_order():
