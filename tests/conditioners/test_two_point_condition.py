@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from polymicros_jax.conditioners import plane_spectra
 from polymicros_jax.conditioners.plane_spectra import plane_roots, recolour
 from polymicros_jax.conditioners.slice_targets import _fit, reconciled, slice_covariances, slice_targets
-from polymicros_jax.conditioners.two_point import TwoPoint, minimise, plane_covariances, two_point
+from polymicros_jax.conditioners.two_point import Match, TwoPoint, minimise, plane_covariances, two_point
 from polymicros_jax.data import samples
 from polymicros_jax.diffusion.conditioning import Step
 from polymicros_jax.orientation import representation
@@ -73,6 +74,20 @@ def test_lbfgs_alone_lowers_the_error():
     assert float(found.error) < 0.3 * largest_error(NOISE, REFERENCE)
 
 
+@pytest.mark.parametrize("index", [0, 24])
+def test_the_thresholds_are_the_papers_by_default(index, monkeypatch):
+    """rho(t) = (N - t) 1e-5 + 1e-7 (Alg. 5)."""
+    asked = []
+
+    def match_(self, x, rho):
+        asked.append(float(rho))
+        return Match(x, jnp.asarray(1), jnp.asarray(0.0))
+
+    monkeypatch.setattr(TwoPoint, "match", match_)
+    CONDITION(NOISE, Step(jnp.asarray(index), jnp.asarray(25), jnp.asarray(0.0), jax.random.key(0)))
+    assert asked == pytest.approx([(24 - index) * 1e-5 + 1e-7], rel=1e-5)
+
+
 @pytest.mark.parametrize("index", [0, 7, 24])
 def test_the_threshold_falls_with_the_steps(index, monkeypatch):
     """rho = (N - t) slope + floor after t = index + 1 of N steps (Alg. 5), and the match keeps to it."""
@@ -110,6 +125,53 @@ def test_one_sweep_matches_the_last_axis_exactly():
     found, wanted = plane_covariances(out), plane_covariances(REFERENCE)
     np.testing.assert_allclose(found["z"], wanted["z"], atol=2e-5)
     assert float(jnp.abs(found["x"] - wanted["x"]).max()) > 1e-4
+
+
+@pytest.mark.parametrize("name", ["x", "y", "z"])
+def test_one_axis_of_any_length_is_matched_exactly_for_all_pairs(name):
+    """On a grid of three sides, with channels that lag behind one another on the plane and are else nearly alike."""
+    rng, lag = (
+        np.random.default_rng(0),
+        [0 if axis == name else step for axis, step in zip("xyz", (1, 2, -1), strict=True)],
+    )
+
+    def field(shape, share):
+        """White noise besides: modes a thousandth of the strongest, well above what single precision cannot tell."""
+        one = ndimage.gaussian_filter(rng.normal(size=shape), 0.7, mode="wrap")
+        other = np.roll(one, lag, (0, 1, 2))
+        noise = share * rng.normal(size=(*shape, 2))
+        return jnp.asarray(np.stack([one, other], axis=-1) + noise, jnp.float32)
+
+    shape = (8, 6, 10)
+    wanted = {name: plane_covariances(field(shape, 0.1))[name]}
+    variance = float(wanted[name][0, 0].max())
+    # The order of a pair counts.
+    assert float(jnp.abs(wanted[name] - jnp.swapaxes(wanted[name], -1, -2)).max()) > 0.1 * variance
+    found = plane_covariances(recolour(field(shape, 0.2), plane_roots(wanted), 1))[name]
+    # Roots and inverse roots in single precision, of modes down to a thousandth: 6e-8 / 1e-3 in modes of that size.
+    np.testing.assert_allclose(found, wanted[name], atol=1e-5 * variance)
+
+
+def test_the_map_to_the_target_is_the_one_of_least_change():
+    """T S T = R R leaves a unitary free; of all such maps the optimal transport is Hermitian with no negative value."""
+    parts = np.random.default_rng(1).normal(size=(2, 2, 3, 2, 4, 4))
+    factors = parts[0] + 1j * parts[1]
+    density, target = (jnp.asarray(each @ np.conj(each.swapaxes(-1, -2)), jnp.complex64) for each in factors)
+    values, vectors = np.linalg.eigh(np.asarray(target, complex))
+    root = jnp.asarray((vectors * np.sqrt(values)[..., None, :]) @ np.conj(vectors.swapaxes(-1, -2)), jnp.complex64)
+    found = np.asarray(plane_spectra._transport(density, root), complex)
+    # Inverse roots of random matrices in single precision, whose values span some thousand.
+    np.testing.assert_allclose(found, np.conj(found.swapaxes(-1, -2)), atol=1e-3)
+    np.testing.assert_allclose(found @ np.asarray(density) @ found, target, atol=1e-3 * np.abs(target).max())
+    assert np.linalg.eigvalsh(found).min() > -1e-3
+
+
+def test_roots_of_covariances_that_no_field_has_leave_out_what_is_negative():
+    """Correlation 0.8 between neighbours on a ring of 4, none beyond: spectrum 1 + 1.6 cos k = 2.6, 1, -0.6, 1."""
+    ring = jnp.zeros((4, 4, 1, 1)).at[:, 0, 0, 0].set(jnp.array([1.0, 0.8, 0.0, 0.8]))
+    root = plane_roots({"z": ring})["z"][..., 0, 0]
+    expected = np.sqrt([2.6, 1.0, 0.0, 1.0])[:, None] * np.ones((4, 4))
+    np.testing.assert_allclose(root, expected, atol=1e-6)
 
 
 def test_roots_square_to_the_spectrum():
@@ -150,6 +212,14 @@ def test_slices_of_other_sizes_give_the_lags_they_have(map_side, missing):
         assert np.isfinite(plane[3, -3]).all()
 
 
+def test_the_mean_is_that_of_all_pixels():
+    """A map of twice the pixels counts twice; covariances are about the pooled mean."""
+    large, small = np.full((6, 4, 1), 1.0, np.float32), np.full((4, 3, 1), 4.0, np.float32)
+    mean, planes = slice_covariances({"x": large, "y": small}, (4, 4, 4), periodic=False)
+    assert mean == pytest.approx([2.0])
+    assert [float(planes[name][0, 0, 0, 0]) for name in "xy"] == pytest.approx([1.0, 4.0])
+
+
 def test_reconciled_planes_agree_where_they_meet():
     cuts = {name: np.asarray(smooth_field(seed, 2))[seed] for seed, name in enumerate("xyz")}
     planes = reconciled(slice_covariances(cuts, (N, N, N), periodic=False)[1])
@@ -172,6 +242,9 @@ def test_targets_are_reachable_and_come_from_the_slices():
     np.testing.assert_allclose(targets.planes["y"][:, 0], targets.planes["z"][:, 0], atol=1e-5)
     # A tenth of the variance of 0.25 on average; three single slices of twelve voxels do not fit one volume better.
     assert 0 < float(targets.misfit) < 0.05
+    asked = reconciled(slice_covariances(cuts, (N, N, N), periodic=False)[1])
+    squares = np.concatenate([np.square(targets.planes[name] - plane).ravel() for name, plane in asked.items()])
+    assert float(targets.misfit) == pytest.approx(np.sqrt(np.nanmean(squares)), rel=1e-4)
     found = match(two_point(targets.planes, targets.mean), NOISE, 1e-3)
     assert float(found.error) < 5e-3
 
