@@ -6,13 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from polymicros_jax.conditioners.slice_targets import slice_targets
+from polymicros_jax.conditioners.slice_targets import SliceTargets, slice_targets
 from polymicros_jax.conditioners.two_point import TwoPoint, plane_covariances
+from polymicros_jax.diffusion.sampler import EDM_CHURN
 from polymicros_jax.diffusion.schedule import karras
+from polymicros_jax.diffusion.tiling import tiled
 from polymicros_jax.models import unet3d
 from polymicros_jax.orientation.interpolation import linear
 from polymicros_jax.reconstruct import expand, filling, growing, super_resolve
-from polymicros_jax.reconstruct.drawing import check_prior, first_level
+from polymicros_jax.reconstruct.drawing import check_prior, first_level, tiled_denoiser
 from polymicros_jax.reconstruct.growing import growing_matches
 from polymicros_jax.training.prior import Prior
 
@@ -138,6 +140,92 @@ def test_grids_between_strides_and_tiles_with_a_network():
     assert whole.shape == tiles.shape == (1, *field.shape)
     # Tiles see their own norms only; at this noise level the skip connection carries most of the field.
     assert 0 < float(jnp.abs(whole - tiles).max()) < 1.0
+
+
+@pytest.mark.parametrize("padding", ["replicate", "periodic"])
+def test_tiles_are_open_boxes_that_start_at_the_strides_of_the_network(padding):
+    """A quarter of a tile is shared unless said; whether the volume wraps is in the voxels of a tile alone."""
+    paddings = []
+
+    @flax.struct.dataclass
+    class Tiles(Prior):
+        def denoiser(self, padding="replicate"):
+            paddings.append(padding)
+            return own_mean
+
+    def own_mean(x, sigma):
+        """Tells tiles of other voxels apart."""
+        return x - jnp.mean(x)
+
+    prior = Tiles(params={}, network=NETWORK, sigma_data=D, representation="test")
+    assert NETWORK.stride == 2
+    x = jax.random.normal(KEY, (40, 20, 20, 2)) + jnp.arange(40.0).reshape(-1, 1, 1, 1)
+    found = tiled_denoiser(prior, padding, 20, None)(x, 1.0)
+    expected = tiled(own_mean, 20, 5, periodic=padding == "periodic", multiple=2)(x, 1.0)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert paddings == ["replicate"]
+    tiled_denoiser(prior, padding, None, None)
+    assert paddings == ["replicate", padding]
+
+
+def drawn(monkeypatch, module):
+    """What the draws of a module ask of the sampler, which hands back what it starts from."""
+    calls = []
+
+    def sample(key, denoise, init, sigmas, **options):
+        calls.append({"init": init, **options})
+        return init
+
+    monkeypatch.setattr(module, "sample", sample)
+    return calls
+
+
+@flax.struct.dataclass
+class PaddedPrior(SmoothPrior):
+    """Answers for one padding alone."""
+
+    padding: str = flax.struct.field(pytree_node=False, default="")
+
+    def denoiser(self, padding="replicate"):
+        assert padding == self.padding
+        return super().denoiser(padding)
+
+
+@pytest.mark.parametrize(("start", "skip"), [(None, 0), (0.5, 13)])
+def test_three_quarters_of_the_steps_taken_are_conditioned(start, skip, monkeypatch):
+    """Of those taken, a warm start or not (Alg. 4); "renoise" holds all, goes back to that level and runs free."""
+    calls = drawn(monkeypatch, filling)
+    prior = PaddedPrior(**vars(PRIOR), padding="replicate")
+    assert first_level(20, start) == skip
+    with jax.disable_jit():
+        for method in ("project", "renoise"):
+            super_resolve(KEY, prior, FIELD, KNOWN, steps=20, method=method, start=start)
+    project, renoise, free = calls
+    last = skip + 0.75 * (20 - skip)
+    assert [call["skip"] for call in calls] == [skip, skip, round(last)]
+    assert float(project["condition"].theta) * 20 == pytest.approx(last)
+    assert float(renoise["condition"].theta) == 1.0
+    assert free.get("condition") is None
+
+
+def test_margins_up_to_the_stride_repeat_the_faces(monkeypatch):
+    calls = drawn(monkeypatch, filling)
+    field, known = FIELD[:7, :5], KNOWN[:7, :5]
+    with jax.disable_jit():
+        super_resolve(KEY, PRIOR, field, known, steps=8, start=0.5, guess=field)
+    np.testing.assert_allclose(calls[0]["init"], np.pad(field, ((0, 1), (0, 1), (0, 0), (0, 0)), mode="edge"))
+    np.testing.assert_array_equal(calls[0]["condition"].known, np.pad(known, ((0, 1), (0, 1), (0, 0))))
+
+
+@pytest.mark.parametrize(("until", "churn"), [(None, EDM_CHURN), (1.0, None)])
+def test_volumes_grow_on_a_torus_with_fresh_noise_only_where_the_state_is_matched(until, churn, monkeypatch):
+    calls = drawn(monkeypatch, growing)
+    prior = PaddedPrior(**vars(PRIOR), padding="periodic")
+    targets = SliceTargets(plane_covariances(FIELD), jnp.mean(jnp.asarray(FIELD), axis=(0, 1, 2)), jnp.zeros(()))
+    with jax.disable_jit():
+        expand(KEY, prior, SLICES, (8, 8, 8), steps=8, until=until, targets=targets)
+    assert calls[0]["churn"] == churn
+    assert (calls[0].get("condition") is None) == (until is not None)
 
 
 def test_five_observations_are_compiled_once():
