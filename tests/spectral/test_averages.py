@@ -48,6 +48,10 @@ def test_spacing_is_a_unit_of_length():
     radii, got = averages.radial_average(as_pairs(distance), spacing=spacing, width=0.5)
     # A shell of width 0.5 averages distances that are within 0.25 of its radius.
     np.testing.assert_allclose(got[:, 0, 0], radii, atol=0.25)
+    # By default shells are as thick as the largest voxel edge: with thinner ones some would hold no lag.
+    np.testing.assert_array_equal(averages.radial_average(as_pairs(distance), spacing=spacing)[0], np.arange(5.0))
+    # An axis of one voxel has no lags, so it does not end the shells.
+    assert len(averages.radial_average(as_pairs(distance[:, :, :1]), spacing=spacing)[0]) == 5
     with pytest.raises(ValueError, match="spacing"):
         averages.radial_average(as_pairs(distance), spacing=(1.0, 1.0))
 

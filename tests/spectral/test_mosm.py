@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
-from polymicros_jax.spectral import grid, mosm, mosm_design, mosm_kernel
+from polymicros_jax.spectral import grid, mosm, mosm_design, mosm_fit, mosm_kernel
 
 _spec = importlib.util.spec_from_file_location(
     "mosm_oracle", Path(__file__).parents[1] / "reference" / "mosm_oracle.py"
@@ -58,6 +59,18 @@ def test_image_sum_equals_the_density_at_integer_wavenumbers(x64, bounds):
     expected = mosm.covariance(params, shape)
     # The band leaves out densities below 1e-12 of the peak, summed over a few wavenumbers.
     np.testing.assert_allclose(total, expected, atol=1e-11 * float(jnp.abs(expected).max()), rtol=0)
+
+
+def test_the_widest_kernel_of_a_fit_is_summed_over_images_enough(x64):
+    """A = 0.2, the least variance of a fit: a kernel that fills the domain, against its density (Poisson summation)."""
+    s, A, n = 0.7, mosm_fit.LEAST_VARIANCE, 8
+    flat = jnp.ones((1, 1, 1))
+    params = mosm.MosmParams(flat[0], s * flat, A * flat, 0.0 * flat, jnp.zeros((1, 1)))
+    k = np.arange(-12, 13)
+    density = np.exp(-((k - s) ** 2) / (2 * A))  # below 1e-138 at the ends
+    expected = (density[None] * np.cos(np.outer(grid.lag_coordinates(n), k))).sum(1)
+    # The first image left out is exp(-A (7 pi)^2 / 2) = 1e-21.
+    np.testing.assert_allclose(mosm.covariance(params, (n,))[:, 0, 0], expected, atol=1e-12)
 
 
 def test_every_design_draw_is_positive_semi_definite_and_the_printed_kernel_is_not():
@@ -207,6 +220,13 @@ def test_report_counts_the_rejected():
     assert report.rejection_rate == 1 - 400 / report.proposed
     ratios = jax.lax.map(mosm_design.edge_ratio, params)
     assert float(ratios.max()) <= mosm_design.EDGE_TOLERANCE
+    # Every channel of an accepted set is within the limit in the share asked for; of the rejected not every one is.
+    bounds = mosm.PRESETS["paper"]
+    block = mosm_design._block(0, 0, 4, 3, 3, bounds)
+    for sets, all_feasible in ((params, True), (block, False)):
+        variances = jax.vmap(lambda each: jnp.diagonal(mosm.kernel(each, jnp.zeros(3))))(sets)
+        shares = stats.norm.cdf(bounds.limit, scale=np.sqrt(variances)) * 2 - 1
+        assert (shares.min() >= bounds.feasible_share - 1e-6) == all_feasible
 
 
 def test_slowly_decaying_sets_are_rejected():
