@@ -101,6 +101,19 @@ def test_products_tell_where_the_orientations_lie() -> None:
     assert np.median(np.linalg.norm(change, axis=-1)) > 0.3 * np.linalg.norm(f[0])
 
 
+def test_a_fresh_round_averages_the_estimate_with_one_part_in_150_of_the_noisy_field() -> None:
+    layer = averaging.Refinement(3, 4, 3, 8, 2, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+    nnx.update(layer, draw_kernels(jax.random.key(5), nnx.to_pure_dict(nnx.state(layer, nnx.Param))))
+    layer.boundary.linear.kernel[...] = jnp.zeros_like(layer.boundary.linear.kernel[...])  # no boundaries
+    estimate = 2.0 * jax.random.normal(jax.random.key(7), FIELD.shape)
+    out = layer(FIELD, estimate, jax.random.normal(jax.random.key(8), (FIELD.shape[0], 8)), "replicate")
+    share = 1.0 / (1.0 + np.exp(5.0))
+    mixed = share * FIELD + (1.0 - share) * estimate
+    assert 1.0 / share == pytest.approx(150, abs=1)
+    # Three steps of about twenty roundings of values below 8 in float32.
+    np.testing.assert_allclose(out, averaging.average_within(mixed, 0.0 * FEATURES, 3, "replicate"), atol=3e-5)
+
+
 def test_what_a_round_averages_lies_between_the_noisy_field_and_the_estimate() -> None:
     layer = averaging.Refinement(3, 4, 3, 8, 2, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
     params = draw_kernels(jax.random.key(5), nnx.to_pure_dict(nnx.state(layer, nnx.Param)))

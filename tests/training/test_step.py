@@ -103,6 +103,18 @@ def test_steps_are_adam_on_the_mean_of_the_parts(linear_network, monkeypatch, ba
     assert int(states[4].step) == 4
 
 
+def test_the_average_counts_its_steps_from_one(linear_network):
+    """The power law forgets the start at the first step; later ones weigh t^3 - (t-1)^3 over T^3."""
+    law = dataclasses.replace(OPTIMISATION, ema=EmaLaw(1.0, 2.0), warmup=0)
+    states, _ = advanced(linear_network, 3, law)
+    kernels = [np.asarray(state.params["mix"]["kernel"], np.float64) for state in states]
+    assert np.abs(kernels[1] - kernels[0]).min() > 0.001
+    for last, state in enumerate(states[1:], 1):
+        weights = np.diff(np.arange(last + 1.0) ** 3) / last**3
+        expected = np.tensordot(weights, np.stack(kernels[1 : last + 1]), 1)
+        np.testing.assert_allclose(state.ema["mix"]["kernel"], expected, rtol=1e-6)
+
+
 def test_the_parts_have_noise_of_their_own(linear_network):
     once = dataclasses.replace(OPTIMISATION, accumulate=1)
     _, (whole,) = advanced(linear_network, 1, once)
