@@ -6,6 +6,7 @@ Cost:     about 5 minutes on two cores, two of them compilation. Larger: --confi
           minutes a draw on one core and half an hour for both baselines (--config.expand.baselines=False leaves them
           out).
 Expect:   runs/expand/report.html; per draw geometry.vti and material.yaml (DAMASK), volume.vti (ParaView), volume.npz.
+          fields/ holds the channels of each draw as it was drawn; a run that was killed goes on with the next one.
           Each grain of a draw has one orientation (--config.expand.boundary_cost=0 leaves draws as they are) and is
           the material of its number, the cell array `grain`. Phases have the names of the maps' and are left empty:
           lattice and constitutive law are yours to fill in.

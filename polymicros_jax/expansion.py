@@ -1,7 +1,10 @@
 """The expand task: from orthogonal 2D maps to periodic 3D volumes with their statistics."""
 
 import dataclasses
+import functools
 import json
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from polymicros_jax import experiment
 from polymicros_jax.conditioners.slice_targets import SliceTargets, slice_targets
 from polymicros_jax.conditioners.two_point import plane_covariances, two_point
 from polymicros_jax.data import export, repair
+from polymicros_jax.data.atomic import replacing
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.local_global import draw_free
 from polymicros_jax.orientation import grains, ipf
@@ -48,7 +52,10 @@ COLUMNS = (
 
 
 def run(objects: experiment.Expansion, workdir: Path) -> Results:
-    """Draws volumes, measures how they match the maps, writes DAMASK and ParaView files and a report."""
+    """Draws volumes, measures how they match the maps, writes DAMASK and ParaView files and a report.
+
+    Every field is kept as soon as it is made: a run that is started again goes on with the next.
+    """
     kind, key = objects.kind, jax.random.key(objects.seed)
     maps = {axis: repair.fill(each) for axis, each in objects.maps.items()}
     channels = {
@@ -56,16 +63,14 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
     }
     # With the key that `reconstruct.expand` would take for it: the same draws.
     targets = slice_targets(jax.random.split(key)[0], channels, objects.shape, kind=kind)
-    with Progress("draws", objects.settings["draws"]) as progress:
-        fields = expand(
-            key,
-            objects.prior,
-            channels,
-            objects.shape,
-            targets=targets,
-            progress=progress.update,
-            **objects.settings,
-        )
+    grow = functools.partial(expand, key, objects.prior, channels, objects.shape, targets=targets)
+    count, fields = objects.settings["draws"], []
+    kept = workdir / "fields"
+    with Progress("draws", count) as progress:
+        for number in range(count):
+            one = functools.partial(grow, **{**objects.settings, "draws": 1, "first": number})
+            fields.append(_kept(kept / f"draw_{number:02d}.npy", one)[0])
+            progress.update(number + 1)
     first = next(iter(maps.values()))
     provenance = {
         "simulated": True,
@@ -75,13 +80,18 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
     }
     volumes, rows, files = {}, {}, []
     drawn = {f"draw {number}": field for number, field in enumerate(fields)}
-    compared = _baselines(objects, targets) if objects.baselines else {}
+    compared = _baselines(objects, targets, kept) if objects.baselines else {}
     averaged_into: dict[str, np.ndarray] = {}
     if objects.boundary_cost > 0:
         compared = {f"{name}, before averaging": field for name, field in drawn.items()} | compared
         for name, field in drawn.items():
             averaged, averaged_into[name] = grain_averaged(field, kind, objects.boundary_cost, periodic=True)
             drawn[name] = jnp.asarray(averaged)
+            if not averaged_into[name].any():
+                warnings.warn(
+                    f"expand: averaging has left {name} a single grain; a smaller expand.boundary_cost keeps more",
+                    stacklevel=2,
+                )
     truth = None
     if objects.reference is not None:
         truth = jnp.asarray(kind.encode(repair.fill(objects.reference).quaternions))
@@ -128,6 +138,7 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         summary="Periodic volumes with the two-point statistics of the maps on the orthogonal planes. The targets come "
         "from the maps alone. The maps themselves, small samples whose statistics no volume has exactly, differ from "
         f"them by {float(targets.misfit):.3f} root mean square."
+        + _filled(objects.maps)
         + (
             " Draws are grain averaged: every voxel has the orientation of its grain's mean."
             if objects.boundary_cost > 0
@@ -164,14 +175,35 @@ def _phase(maps: dict[str, OrientationVolume]) -> list[str]:
     return [" and ".join(dict.fromkeys(names))]
 
 
-def _baselines(objects: experiment.Expansion, targets: SliceTargets) -> dict[str, Float[Array, "nx ny nz h"]]:
+def _filled(maps: dict[str, OrientationVolume]) -> str:
+    """What the report says of points of the maps that hold no orientation."""
+    share = 1.0 - float(np.mean(np.concatenate([each.mask.ravel() for each in maps.values()])))
+    return f" Points of the maps without an orientation, {100 * share:.2g} %, took the nearest one." if share else ""
+
+
+def _kept(path: Path, make: Callable[[], Array]) -> Float[Array, "*field"]:
+    """The field of a run before, or what is made now, stored."""
+    if not path.exists():
+        field = np.asarray(make())
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.save(file, field)
+    return jnp.asarray(np.load(path))
+
+
+def _baselines(
+    objects: experiment.Expansion, targets: SliceTargets, kept: Path
+) -> dict[str, Float[Array, "nx ny nz h"]]:
     """What the draws must be better than: the prior that knows no map, and the statistics without a prior."""
     key, prior = jax.random.key(objects.seed), objects.prior
     noise = jax.random.normal(key, (*objects.shape, prior.network.channels))
     matched = two_point(targets.planes, targets.mean, budget=BASELINE_BUDGET)
     return {
-        "prior, no maps": draw_free(key, prior, objects.shape, steps=objects.settings["steps"]),
-        "statistics, no prior": jax.jit(lambda x: matched.match(x, 1e-5).field)(noise),
+        "prior, no maps": _kept(
+            kept / "prior.npy", lambda: draw_free(key, prior, objects.shape, steps=objects.settings["steps"])
+        ),
+        "statistics, no prior": _kept(
+            kept / "statistics.npy", lambda: jax.jit(lambda x: matched.match(x, 1e-5).field)(noise)
+        ),
     }
 
 

@@ -31,7 +31,7 @@ Flags:
   --config=FILE       what to run
   --config.KEY=VALUE  changes any key of it; --dry_run prints the keys
   --workdir=DIR       folder to write into; default runs/NAME. The same command given again goes on with a killed train,
-                      generate, evaluate or bootstrap, and begins the others again; a run that is done says so
+                      generate, evaluate, expand or bootstrap, and begins the others again; a run that is done says so
   --dry_run           prints the config, the size of the network, memory and expected time, and stops
   --helpfull          all flags of all modules
 """

@@ -4,7 +4,9 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -64,28 +66,9 @@ def test_files_of_a_draw_number_grains_alike_and_name_their_phase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What DAMASK computes for a material is looked up in the other files by the number of its grain."""
-    kind = representation.get("gsh4")
-    grown = simulated.load("simulated/voronoi?side=8&grains=12")
-    field = kind.encode(grown.quaternions)
-    targets = SliceTargets(plane_covariances(field), jnp.mean(field, (0, 1, 2)), jnp.zeros(()))
+    field = KIND.encode(GROWN.quaternions)
     monkeypatch.setattr(expansion, "expand", lambda *_, **__: field[None])
-    monkeypatch.setattr(expansion, "slice_targets", lambda *_, **__: targets)
-    section = dataclasses.replace(grown.crop((0, 0, 0), (8, 8, 1)), provenance={"phases": ["Nickel"]})
-    objects = experiment.Expansion(
-        seed=0,
-        prior=random_prior(1, 0.5),
-        kind=kind,
-        maps={"z": section},
-        reference=None,
-        shape=(8, 8, 8),
-        spacing=(0.5, 0.5, 0.5),
-        settings={"draws": 1},
-        baselines=False,
-        boundary_cost=0.1,
-    )
-    for name in ("config.json", "environment.json"):
-        (tmp_path / name).write_text("{}")
-    expansion.run(objects, tmp_path)
+    expansion.run(_objects(tmp_path, monkeypatch, draws=1), tmp_path)
     folder = tmp_path / "draw_00"
     cells = damask.GeomGrid.load(folder / "geometry.vti").material
     volume = read(folder / "volume.npz")
@@ -96,6 +79,71 @@ def test_files_of_a_draw_number_grains_alike_and_name_their_phase(
     assert {each["constituents"][0]["phase"] for each in entries} == {"Nickel"}
     assert volume.phase_names == ("Nickel",)
     assert volume.provenance["periodic"]
+
+
+def test_a_run_that_was_killed_goes_on_with_the_next_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    field, asked = KIND.encode(GROWN.quaternions), []
+
+    def expand(*_: Any, first: int, draws: int, **__: Any) -> jax.Array:
+        asked.append((first, draws))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return jnp.roll(field, first, axis=0)[None]
+
+    monkeypatch.setattr(expansion, "expand", expand)
+    objects = _objects(tmp_path, monkeypatch, draws=2)
+    with pytest.raises(KeyboardInterrupt):
+        expansion.run(objects, tmp_path)
+    expansion.run(objects, tmp_path)
+    assert asked == [(0, 1), (1, 1), (1, 1)]
+    first, second = (read(tmp_path / f"draw_{number:02d}" / "volume.npz").quaternions for number in range(2))
+    turned = quaternion.disorientation(second, jnp.roll(first, 1, axis=0), "432")
+    assert float(jnp.rad2deg(turned).max()) < 0.1
+    assert not np.array_equal(first, second)
+
+
+def test_what_a_report_should_not_hide_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single grain is no polycrystal, and filled points of the maps have a part in the targets."""
+    monkeypatch.setattr(expansion, "expand", lambda *_, **__: KIND.encode(GROWN.quaternions)[None])
+    objects = _objects(tmp_path, monkeypatch, draws=1)
+    section = objects.maps["z"]
+    mask = section.mask.copy()
+    mask[0] = False
+    objects = dataclasses.replace(
+        objects, boundary_cost=1e6, maps={"z": dataclasses.replace(section, mask=mask, phase=mask.astype(np.int32))}
+    )
+    with pytest.warns(UserWarning, match="draw 0 a single grain; a smaller expand.boundary_cost"):
+        expansion.run(objects, tmp_path)
+    assert (
+        "Points of the maps without an orientation, 12 %, took the nearest one"
+        in (tmp_path / "report.html").read_text()
+    )
+
+
+KIND = representation.get("gsh4")
+GROWN = simulated.load("simulated/voronoi?side=8&grains=12")
+
+
+def _objects(folder: Path, monkeypatch: pytest.MonkeyPatch, *, draws: int) -> experiment.Expansion:
+    """What the task needs to grow volumes of 8^3 from a map of nickel, without the fit of targets."""
+    field = KIND.encode(GROWN.quaternions)
+    targets = SliceTargets(plane_covariances(field), jnp.mean(field, (0, 1, 2)), jnp.zeros(()))
+    monkeypatch.setattr(expansion, "slice_targets", lambda *_, **__: targets)
+    for name in ("config.json", "environment.json"):
+        (folder / name).write_text("{}")
+    section = dataclasses.replace(GROWN.crop((0, 0, 0), (8, 8, 1)), provenance={"phases": ["Nickel"]})
+    return experiment.Expansion(
+        seed=0,
+        prior=random_prior(1, 0.5),
+        kind=KIND,
+        maps={"z": section},
+        reference=None,
+        shape=(8, 8, 8),
+        spacing=(0.5, 0.5, 0.5),
+        settings={"draws": draws},
+        baselines=False,
+        boundary_cost=0.1,
+    )
 
 
 def _cells(path: Path, name: str) -> np.ndarray:

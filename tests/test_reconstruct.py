@@ -314,8 +314,10 @@ def test_expanded_volumes_have_the_statistics_of_the_slices(start):
         # variance is 0.25, a draw without the condition is off by 0.1.
         assert float(jnp.max(plane_errors(volume, targets))) < 2e-2
     assert float(jnp.std(result[0] - result[1])) > 0.1
-    given = expand(KEY, PRIOR, SLICES, (8, 8, 8), steps=8, start=start, until=None, budget=50, targets=targets)
-    np.testing.assert_allclose(given[0], result[0], atol=1e-4)
+    # The second draw alone, with targets that are given.
+    settings = {"steps": 8, "start": start, "until": None, "budget": 50, "targets": targets}
+    second = expand(KEY, PRIOR, SLICES, (8, 8, 8), first=1, **settings)
+    np.testing.assert_allclose(second, result[1:], atol=1e-4)
 
 
 def test_statistics_matched_down_to_a_level_are_nearly_kept():
@@ -364,3 +366,5 @@ def test_bad_slices_are_refused(slices, shape, reason):
 def test_a_level_below_zero_is_refused():
     with pytest.raises(ValueError, match=r"until = -1.0: a noise level"):
         expand(KEY, PRIOR, SLICES, (8, 8, 8), until=-1.0)
+    with pytest.raises(ValueError, match="first = -1"):
+        expand(KEY, PRIOR, SLICES, (8, 8, 8), first=-1)

@@ -414,3 +414,11 @@ def test_maps_must_lie_in_their_planes_and_share_a_step(tmp_path: Path) -> None:
     _refused(config, tmp_path / "run", "steps along y of 0.5 in the map normal to x, 0.25 in the map normal to z")
     config.expand.maps.x.source = str(fine)
     np.testing.assert_allclose(experiment.expansion(config).spacing, (0.25, 0.25, 0.25))
+    config.expand.maps.z.source = ""
+    config.expand.maps.x.source = str(
+        dataclasses.replace(upright, spacing=(0.5, 0.25, 0.5)).save(tmp_path / "flat.npz")
+    )
+    with pytest.warns(
+        UserWarning, match=r"expand: voxels of 0\.5 x 0\.25 x 0\.5 micrometres; the prior was trained on"
+    ):
+        experiment.expansion(config)

@@ -72,7 +72,11 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
             reference = masks.insert_slices(reference, mask.axis, mask.every)
         except DataError as error:
             raise ConfigError(f"super_resolve.mask: {error}") from error
-    _mention_flat_voxels(reference.spacing)
+    hint = (
+        "super_resolve.volume.spacing resamples; with mask.kind=insert, mask.every is to be the distance of sections "
+        "over the step"
+    )
+    _mention_flat_voxels(reference.spacing, "super_resolve", hint)
     known = known_voxels(mask, reference, config.seed, "super_resolve.mask")
     missing = ~known & reference.mask
     return Reconstruction(
@@ -90,14 +94,12 @@ def reconstruction(config: ConfigDict) -> Reconstruction:
     )
 
 
-def _mention_flat_voxels(spacing: tuple[float, float, float]) -> None:
+def _mention_flat_voxels(spacing: tuple[float, float, float], name: str, hint: str) -> None:
     """Warns of voxels that are no cubes: to a prior all are, and it takes grains for flattened or stretched."""
     if max(spacing) > 1.05 * min(spacing):
         edges = " x ".join(f"{edge:g}" for edge in spacing)
         warnings.warn(
-            f"super_resolve: voxels of {edges} micrometres; the prior was trained on cubes and takes them for cubes. "
-            "super_resolve.volume.spacing resamples; with mask.kind=insert, mask.every is to be the distance of "
-            "sections over the step",
+            f"{name}: voxels of {edges} micrometres; the prior was trained on cubes and takes them for cubes. {hint}",
             stacklevel=3,
         )
 
@@ -164,6 +166,8 @@ def expansion(config: ConfigDict) -> Expansion:
     if section.budget < LEAST_BUDGET:
         raise ConfigError(f"expand.budget: found {section.budget}, accepted is at least {LEAST_BUDGET}")
     check_shape(section.shape, prior.network.stride, "expand.shape")
+    spacing = _common_spacing(maps)
+    _mention_flat_voxels(spacing, "expand", "expand.volume.spacing, and expand.maps.x.spacing and so on, resample")
     return Expansion(
         seed=config.seed,
         prior=prior,
@@ -171,7 +175,7 @@ def expansion(config: ConfigDict) -> Expansion:
         maps=maps,
         reference=reference,
         shape=tuple(section.shape),
-        spacing=_common_spacing(maps),
+        spacing=spacing,
         settings={
             "draws": section.draws,
             "steps": section.steps,

@@ -30,19 +30,24 @@ def tiled_denoiser(prior: Prior, padding: Padding, tile: int | None, overlap: in
 
 
 def finite_draws(
-    draw: Callable[[Key], Array], key: Key, given: Key, draws: int, progress: Callable[[int], None] | None
+    draw: Callable[[Key], Array],
+    key: Key,
+    given: Key,
+    draws: int,
+    progress: Callable[[int], None] | None,
+    first: int = 0,
 ) -> Array:
     """One draw after the other, each found to be finite: a silent NaN would reach every figure.
 
-    ``given`` is the caller's key, for the message.
+    ``given`` is the caller's key, for the message; ``first`` the number of the first draw.
     """
     fields = []
-    for number in range(draws):
+    for number in range(first, first + draws):
         fields.append(draw(jax.random.fold_in(key, number)))
         if not np.isfinite(np.asarray(fields[-1])).all():
             raise FloatingPointError(f"draw {number} of key {jax.random.key_data(given).tolist()} is not finite")
         if progress is not None:
-            progress(number + 1)
+            progress(number + 1 - first)
     return jnp.stack(fields)
 
 

@@ -26,6 +26,7 @@ def expand(
     shape: tuple[int, int, int],
     *,
     draws: int = 1,
+    first: int = 0,
     steps: int = 25,
     start: float | None = None,
     periodic_slices: bool = False,
@@ -53,6 +54,7 @@ def expand(
         axes in order. One to three maps, of any size: lags that a map is too small for are left to the prior.
       shape: grid of the volumes, each side a multiple of the network's stride.
       draws: independent draws.
+      first: number of the first of them, to go on with draws made before.
       steps: steps N of the whole schedule.
       start: noise level at which the draw starts from a random field with the targets' statistics; None starts from
         pure noise.
@@ -69,7 +71,8 @@ def expand(
 
     Raises:
       ValueError: no maps; an unknown axis; maps that are not finite or whose channels are not the prior's; a shape the
-        network cannot take; a level ``until`` below zero; a start or a number of draws or steps out of range.
+        network cannot take; a level ``until`` below zero; a start or a number of draws or steps out of range; a first
+        draw below zero.
       TypeError: what stands in the place of the prior is none.
       FloatingPointError: a draw that is not finite, with the seed.
 
@@ -86,6 +89,8 @@ def expand(
     check_numbers(draws, steps, start)
     if until is not None and not until >= 0.0:
         raise ValueError(f"until = {until}: a noise level of at least 0, or None to match the state to the end")
+    if first < 0:
+        raise ValueError(f"first = {first}: accepted is at least 0")
     target_key, draw_key = jax.random.split(key)
     if targets is None:
         targets = slice_targets(target_key, slices, shape, kind=prior.kind, periodic=periodic_slices)
@@ -102,7 +107,7 @@ def expand(
         tile=tile,
         overlap=overlap,
     )
-    return finite_draws(draw, draw_key, key, draws, progress)
+    return finite_draws(draw, draw_key, key, draws, progress, first)
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "steps", "skip", "tile", "overlap"))
