@@ -95,7 +95,9 @@ def sample(
         if churn is None:
             return x, sigma, condition_key
         raised = sigma * (1.0 + churn.gamma(sigma, steps))
-        extra = jnp.sqrt(jnp.maximum(raised**2 - sigma**2, 0.0)) * churn.noise
+        square = raised**2 - sigma**2
+        above = square > 0  # where no noise is added, the root would make the gradient of the levels NaN
+        extra = jnp.where(above, jnp.sqrt(jnp.where(above, square, 1.0)), 0.0) * churn.noise
         return x + extra * jax.random.normal(noise_key, x.shape, x.dtype), raised, condition_key
 
     def conditioned(x: Array, index: Array, sigma: Array, condition_key: Key) -> Array:
