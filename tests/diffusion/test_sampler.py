@@ -296,18 +296,6 @@ def test_composition_applies_left_to_right():
     assert float(compose(Double(), Add(1.0))(jnp.asarray(3.0), step)) == 7.0
 
 
-def test_parts_of_a_composition_share_no_key():
-    keys = []
-
-    def keep(x, step):
-        keys.append(tuple(jax.random.key_data(step.key).tolist()))
-        return x
-
-    step = Step(index=jnp.asarray(0), count=jnp.asarray(1), sigma=jnp.asarray(0.0), key=jax.random.key(0))
-    compose(keep, keep, keep)(jnp.zeros(1), step)
-    assert len({*keys, tuple(jax.random.key_data(step.key).tolist())}) == 4
-
-
 def test_guides_wrap_in_order():
     def plus_one(denoise):
         return lambda x, sigma: denoise(x, sigma) + 1

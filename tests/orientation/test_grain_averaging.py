@@ -91,18 +91,6 @@ def test_grains_that_change_gradually_are_told_apart() -> None:
     assert len(np.unique(flat.reshape(-1, 9), axis=0)) == 2
 
 
-def test_the_cost_of_a_face_is_in_units_of_the_squared_norm() -> None:
-    """A cube of L voxels a side in M others stays where L^3 M / (L^3 + M) d^2 > 6 L^2 cost norm^2."""
-    q = np.asarray(quaternion.from_euler(np.array([[0.0, 0.0, 0.0], [0.3, 0.4, 0.0]], np.float32)))
-    cube = np.zeros((10, 10, 10), int)
-    cube[3:6, 3:6, 3:6] = 1
-    field = np.asarray(KIND.encode(q))[cube]
-    square = float(np.sum(np.square(field[0, 0, 0].astype(float) - field[4, 4, 4])))
-    critical = 3 * (1000 - 27) / 1000 * square / (6 * KIND.norm**2)
-    for share, grains_left in ((0.99, 2), (1.01, 1)):
-        assert grain_averaged(field, KIND, share * critical, periodic=True)[1].max() + 1 == grains_left
-
-
 def test_cost_of_nothing_merges_what_is_equal_and_a_large_one_everything() -> None:
     volume = samples.load("in100").crop((0, 0, 0), (20, 20, 20))
     field = np.asarray(KIND.encode(volume.quaternions))

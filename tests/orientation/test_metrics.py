@@ -123,7 +123,7 @@ def test_the_group_is_the_one_asked_for() -> None:
     assert found["mean_disorientation_deg"] == pytest.approx(20 / 8, abs=1e-3)
     assert found["wrong_grain_share"] == 1 / 8
     # Mean orientations of grains whose voxels are described by equivalents, and grains that are one by symmetry.
-    scrambled, whole = line([0, 60, 120, 0, 20, 80, 20, 140]), line([0] * 4 + [60] * 4)
+    scrambled, whole = line([0, 60, 60, 60, 20, 80, 80, 80]), line([0] * 4 + [60] * 4)
     wrong = metrics.wrong_grain(scrambled, reconstructed, labels, missing, "622")
     np.testing.assert_array_equal(wrong.ravel(), np.arange(8) == 6)
     assert not metrics.wrong_grain(whole, line([31] * 8), labels, missing, "622").any()
