@@ -22,10 +22,9 @@ HEAD = """# Results on measured volumes
 
 Written by `python launch/results_page.py` from the runs of the configs named in each section; do not edit. All errors
 are those of missing voxels alone. Weights and models of grains have not seen the regions they are scored on; grains
-that cross the cut between training and evaluation parts are known to both (docs/data_card.md). Missing sections, lost
-points and grown volumes are those of the weights that ship. The ablations and the diversity were made before the last
-800 steps of compact_gsh4 and the calibration that followed; the table of the quick start, run with both, is the same
-to the last digit.
+that cross the cut between training and evaluation parts are known to both (docs/data_card.md). *How long to condition*
+and the two tables of diversity are of the weights before the last 800 steps of compact_gsh4 and the calibration that
+followed, the others of those that ship; the table of the quick start, run with both, is the same to the last digit.
 """
 
 Rows = Mapping[str, Mapping[str, Any]]
