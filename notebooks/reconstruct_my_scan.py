@@ -53,11 +53,12 @@ from polymicros_jax.training.calibration import load_calibration
 from polymicros_jax.viz import slices
 
 # %% [markdown]
-# Settings. `SCAN` may be a file (`.ang .ctf .cpr .dream3d .h5oina .h5ebsd .h5 .npz`) or a folder of sections. Files
-# do not say in which frame their Euler angles are, so `FRAME` must: `"edax"`, `"oxford"` or `"none"`.
+# Settings. `SCAN` may be a file (`.ang .ctf .cpr .dream3d .h5oina .h5ebsd .h5 .npz`) or a folder of sections
+# `DISTANCE` micrometres apart. Files do not say in which frame their Euler angles are, so `FRAME` must: `"edax"`,
+# `"oxford"` or `"none"`.
 
 # %% tags=["parameters"]
-SCAN, FRAME = None, None
+SCAN, FRAME, DISTANCE = None, None, None
 START, STOP = (0, 30, 20), (32, 62, 53)  # the region, in voxels
 EVERY = 4  # one section in so many is known
 DRAWS, STEPS = 3, 24
@@ -70,7 +71,7 @@ FOLDER = Path("runs/reconstruct")
 # sections and `known` is the mask of its result; the scores below then have nothing to compare with.
 
 # %%
-volume = pm.load_sample("in100", "evaluate") if SCAN is None else pm.read(SCAN, frame=FRAME)
+volume = pm.load_sample("in100", "evaluate") if SCAN is None else pm.read(SCAN, frame=FRAME, slice_spacing=DISTANCE)
 truth = volume.crop(START, STOP)
 known = masks.require_meaning(masks.every_slice(truth.shape, "z", EVERY), truth.mask)
 print(f"{truth.shape} voxels of {truth.spacing[0]:.3g} µm, {100 * known.mean():.0f} % known")
