@@ -4,7 +4,7 @@ What:     the middle sections of a measured region of Inconel 100, normal to x, 
 Command:  python -m polymicros_jax.main --config=configs/expand.py
 Cost:     about 5 minutes on two cores, two of them compilation. Larger: --config.expand.shape='(64,64,64)', ten
           minutes a draw on one core and half an hour for both baselines (--config.expand.baselines=False leaves them
-          out).
+          out); 128^3 with --config.expand.steps=16, 50 minutes a draw on one core.
 Expect:   runs/expand/report.html; per draw geometry.vti and material.yaml (DAMASK), volume.vti (ParaView), volume.npz.
           fields/ holds the channels of each draw as it was drawn; a run that was killed goes on with the next one.
           Each grain of a draw has one orientation (--config.expand.boundary_cost=0 leaves draws as they are) and is

@@ -214,7 +214,7 @@ PARTS = (
         "expand_128",
         "A volume of 128^3",
         "--config=configs/expand.py --config.expand.shape='(128,128,128)' --config.expand.draws=1 "
-        "--workdir=runs/expand_128",
+        "--config.expand.steps=16 --config.expand.baselines=False --workdir=runs/expand_128",
         volumes,
         ("volumes.png",),
     ),
