@@ -194,7 +194,8 @@ def test_a_write_that_fails_keeps_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="there is no complete one yet"):
         checkpoints.save(state_of(4, seed=4))
     monkeypatch.undo()
-    shutil.rmtree(tmp_path / "8.orbax-checkpoint-tmp")
+    # Opening the folder clears such remains in a thread of its own, which on a busy machine comes this late.
+    shutil.rmtree(tmp_path / "8.orbax-checkpoint-tmp", ignore_errors=True)
     checkpoints.save(state_of(4, seed=4))
     monkeypatch.setattr(checkpoints._checkpointer, "save", full)
     with pytest.raises(DataError, match=r"step 8 could not be written: .*No space left on device; step 4 is complete"):
