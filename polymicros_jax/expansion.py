@@ -63,13 +63,16 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
     }
     # With the key that `reconstruct.expand` would take for it: the same draws.
     targets = slice_targets(jax.random.split(key)[0], channels, objects.shape, kind=kind)
-    grow = functools.partial(expand, key, objects.prior, channels, objects.shape, targets=targets)
+
+    def grow(number: int) -> Array:
+        settings = {**objects.settings, "draws": 1, "first": number}
+        return expand(key, objects.prior, channels, objects.shape, targets=targets, **settings)[0]
+
     count, fields = objects.settings["draws"], []
     kept = workdir / "fields"
     with Progress("draws", count) as progress:
         for number in range(count):
-            one = functools.partial(grow, **{**objects.settings, "draws": 1, "first": number})
-            fields.append(_kept(kept / f"draw_{number:02d}.npy", one)[0])
+            fields.append(_kept(kept / f"draw_{number:02d}.npy", functools.partial(grow, number)))
             progress.update(number + 1)
     first = next(iter(maps.values()))
     provenance = {
@@ -181,7 +184,7 @@ def _filled(maps: dict[str, OrientationVolume]) -> str:
     return f" Points of the maps without an orientation, {100 * share:.2g} %, took the nearest one." if share else ""
 
 
-def _kept(path: Path, make: Callable[[], Array]) -> Float[Array, "*field"]:
+def _kept(path: Path, make: Callable[[], Array]) -> Float[Array, "nx ny nz h"]:
     """The field of a run before, or what is made now, stored."""
     if not path.exists():
         field = np.asarray(make())
@@ -195,15 +198,18 @@ def _baselines(
 ) -> dict[str, Float[Array, "nx ny nz h"]]:
     """What the draws must be better than: the prior that knows no map, and the statistics without a prior."""
     key, prior = jax.random.key(objects.seed), objects.prior
-    noise = jax.random.normal(key, (*objects.shape, prior.network.channels))
-    matched = two_point(targets.planes, targets.mean, budget=BASELINE_BUDGET)
+
+    def free() -> Array:
+        return draw_free(key, prior, objects.shape, steps=objects.settings["steps"])
+
+    def matched() -> Array:
+        noise = jax.random.normal(key, (*objects.shape, prior.network.channels))
+        condition = two_point(targets.planes, targets.mean, budget=BASELINE_BUDGET)
+        return jax.jit(lambda x: condition.match(x, 1e-5).field)(noise)
+
     return {
-        "prior, no maps": _kept(
-            kept / "prior.npy", lambda: draw_free(key, prior, objects.shape, steps=objects.settings["steps"])
-        ),
-        "statistics, no prior": _kept(
-            kept / "statistics.npy", lambda: jax.jit(lambda x: matched.match(x, 1e-5).field)(noise)
-        ),
+        "prior, no maps": _kept(kept / "prior.npy", free),
+        "statistics, no prior": _kept(kept / "statistics.npy", matched),
     }
 
 

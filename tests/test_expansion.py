@@ -100,6 +100,7 @@ def test_a_run_that_was_killed_goes_on_with_the_next_draw(tmp_path: Path, monkey
     turned = quaternion.disorientation(second, jnp.roll(first, 1, axis=0), "432")
     assert float(jnp.rad2deg(turned).max()) < 0.1
     assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(np.load(tmp_path / "fields" / "draw_01.npy"), jnp.roll(field, 1, axis=0))
 
 
 def test_what_a_report_should_not_hide_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

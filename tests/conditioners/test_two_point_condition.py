@@ -130,10 +130,8 @@ def test_one_sweep_matches_the_last_axis_exactly():
 @pytest.mark.parametrize("name", ["x", "y", "z"])
 def test_one_axis_of_any_length_is_matched_exactly_for_all_pairs(name):
     """On a grid of three sides, with channels that lag behind one another on the plane and are else nearly alike."""
-    rng, lag = (
-        np.random.default_rng(0),
-        [0 if axis == name else step for axis, step in zip("xyz", (1, 2, -1), strict=True)],
-    )
+    rng = np.random.default_rng(0)
+    lag = [0 if axis == name else step for axis, step in zip("xyz", (1, 2, -1), strict=True)]
 
     def field(shape, share):
         """White noise besides: modes a thousandth of the strongest, well above what single precision cannot tell."""
