@@ -62,6 +62,7 @@ VOLUMES = (
     Shown("mean_diameter", "mean diameter (voxels)"),
     Shown("largest_share", "largest grain (%)", 100.0, ".1f"),
     Shown("mean_boundary_deg", "boundary disorientation (°)", form=".1f"),
+    Shown("boundary_share", "voxel faces between grains (%)", 100.0, ".1f"),
 )
 DIVERSITY = (
     Shown("effective_rank", "effective rank", form=".1f"),

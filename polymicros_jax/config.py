@@ -194,7 +194,7 @@ def _expand() -> ConfigDict:
             "steps": 25,
             "start": 0.0,
             "until": 1.0,
-            "boundary_cost": 1.0,
+            "boundary_cost": 1.5,
             "budget": 20,
             "baselines": True,
         }

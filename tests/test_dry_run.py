@@ -21,7 +21,7 @@ from polymicros_jax.experiment.training import optimisation
 from polymicros_jax.models import unet3d
 from polymicros_jax.models.unet3d import UNet3DConfig
 from polymicros_jax.reconstruct import expand, super_resolve
-from polymicros_jax.reconstruct.growing import growing_matches
+from polymicros_jax.reconstruct.growing import growing_budgets
 from polymicros_jax.training.prior import Prior, save_prior
 from polymicros_jax.training.step import create_state
 
@@ -191,7 +191,7 @@ def test_an_expansion_evaluates_as_often_as_said(prior: Prior, saved: str, calls
     expand(jax.random.key(0), prior, {"z": values}, (8, 8, 8), draws=2, steps=4, budget=7)
     jax.effects_barrier()
     assert work.calls == len(calls) > 0
-    assert work.matchings == 2 * 7 * growing_matches(4, None, 1.0) > 0
+    assert work.matchings == 2 * 7 * growing_budgets(4, None, 1.0) > 0
 
 
 def test_a_dataset_evaluates_as_often_as_said(saved: str, calls: list[int], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from polymicros_jax.models import unet3d
 from polymicros_jax.orientation.interpolation import linear
 from polymicros_jax.reconstruct import expand, filling, growing, super_resolve
 from polymicros_jax.reconstruct.drawing import check_prior, first_level, tiled_denoiser
-from polymicros_jax.reconstruct.growing import growing_matches
+from polymicros_jax.reconstruct.growing import growing_budgets
 from polymicros_jax.training.prior import Prior
 
 NETWORK = unet3d.UNet3DConfig(channels=2, width=8, multipliers=(1, 2), heads=2, head_width=4)
@@ -332,20 +332,20 @@ def test_statistics_matched_down_to_a_level_are_nearly_kept():
 
 
 @pytest.mark.parametrize("until", [None, 1.0])
-def test_matches_are_counted(until, monkeypatch):
+def test_budgets_are_counted(until, monkeypatch):
     calls = []
     inner = TwoPoint.match
 
     def counted(self, x, threshold):
-        jax.debug.callback(lambda: calls.append(1))
+        jax.debug.callback(lambda: calls.append(self.budget))
         return inner(self, x, threshold)
 
     monkeypatch.setattr(TwoPoint, "match", counted)
     growing._grow.clear_cache()
-    expand(KEY, PRIOR, SLICES, (8, 8, 8), steps=9, until=until)
+    expand(KEY, PRIOR, SLICES, (8, 8, 8), steps=9, until=until, budget=11)
     jax.effects_barrier()
     growing._grow.clear_cache()
-    assert len(calls) == growing_matches(9, None, until) > 0
+    assert sum(calls) == 11 * growing_budgets(9, None, until) > 0
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from polymicros_jax.experiment.training import check_training, continued, networ
 from polymicros_jax.models import unet3d
 from polymicros_jax.models.unet3d import UNet3DConfig
 from polymicros_jax.reconstruct.filling import filling_evaluations
-from polymicros_jax.reconstruct.growing import growing_evaluations, growing_matches
+from polymicros_jax.reconstruct.growing import growing_budgets, growing_evaluations
 from polymicros_jax.training import sheets
 from polymicros_jax.training.metrics import VALIDATION_CHUNK, VALIDATION_SIGMAS
 from polymicros_jax.training.prior import Prior, read_network
@@ -271,8 +271,8 @@ def _expand(config: ConfigDict, made: Networks) -> list[Work]:
     each = growing_evaluations(section.steps, section.start or None)
     what = _several(section.draws, "draw")
     work = _draws(what, section.prior, made, shape, section.draws, each, "periodic", kept=section.draws)
-    matches = growing_matches(section.steps, section.start or None, section.until or None)
-    works = [dataclasses.replace(work, matchings=section.draws * matches * section.budget)]
+    budgets = growing_budgets(section.steps, section.start or None, section.until or None)
+    works = [dataclasses.replace(work, matchings=section.draws * budgets * section.budget)]
     if section.baselines:
         free = _draws("baselines", section.prior, made, shape, 1, evaluations(section.steps), "periodic", kept=2)
         works.append(dataclasses.replace(free, matchings=BASELINE_BUDGET))

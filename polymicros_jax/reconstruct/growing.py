@@ -1,5 +1,6 @@
 """Growing 3D volumes from 2D maps."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 
@@ -45,7 +46,7 @@ def expand(
     towards orientations (`conditioners.crystals`), without fresh noise: the result consists of crystals and has the
     statistics about as well as a volume of crystals has those of a few sections. With ``until=None`` the *state* is
     matched after each step to the end, as in the paper, with fresh noise in place of what matching takes out of it:
-    statistics are met to the threshold, and hardly a voxel is a crystal.
+    statistics are met to the last digits, and hardly a voxel is a crystal.
 
     Args:
       key: PRNG key, of the targets and of the draws; draw ``i`` is the same whatever the number of draws.
@@ -60,7 +61,8 @@ def expand(
         pure noise.
       periodic_slices: whether the maps wrap around; measured maps do not.
       until: noise level down to which the denoised field is matched; None matches the state at every level.
-      budget: most gradient evaluations per match: two matches a step, or one of the state.
+      budget: most gradient evaluations per match: two matches a step above ``until``; or one of the state a step, and
+        a last one with as many evaluations as all before it may have, which is at most two budgets a step.
       tile: side of the tiles the denoiser is evaluated in; None for the whole volume.
       overlap: voxels shared by neighbouring tiles; default a quarter of the tile.
       targets: what is matched, where it was made of these maps for this shape before; None makes it.
@@ -131,7 +133,10 @@ def _grow(
     if skip > 0:
         init = condition.match(jax.random.normal(start_key, init.shape), 0.0).field
     if until is None:
-        return sample(draw_key, denoise, init, sigmas, skip=skip, condition=condition, churn=EDM_CHURN)
+        drawn = sample(draw_key, denoise, init, sigmas, skip=skip, condition=condition, churn=EDM_CHURN)
+        # Every step undoes part of the match before it. Nothing follows this one, which has as many budgets as steps.
+        last = dataclasses.replace(condition, sweeps=0, budget=(steps - skip) * condition.budget)
+        return last.match(drawn, condition.floor).field
     guides: list[Guide] = [TwoPointGuide(condition, until)]
     if prior.kind is not None and prior.kind.invertible:
         guides.insert(0, CrystalGuide(prior.representation))
@@ -143,11 +148,11 @@ def growing_evaluations(steps: int, start: float | None) -> int:
     return evaluations(steps, min(first_level(steps, start), steps - 1))
 
 
-def growing_matches(steps: int, start: float | None, until: float | None) -> int:
-    """Times statistics are matched in one draw of `expand`."""
+def growing_budgets(steps: int, start: float | None, until: float | None) -> int:
+    """Budgets of gradient evaluations that one draw of `expand` may spend."""
     skip = min(first_level(steps, start), steps - 1)
     if until is None:
-        return steps - skip
+        return 2 * (steps - skip)
     # Both evaluations of a step from `now` to `after`: where it begins and where it ends.
     now, after = np.asarray(karras(steps))[skip:-1], np.asarray(karras(steps))[skip + 1 : -1]
     return int(np.sum(now > until) + np.sum(after > until))

@@ -74,6 +74,15 @@ def test_lbfgs_alone_lowers_the_error():
     assert float(found.error) < 0.3 * largest_error(NOISE, REFERENCE)
 
 
+def test_rescaled_modes_converge_together():
+    """The densities of the reference span orders of magnitude; on the field itself the faint modes hardly move."""
+    start = recolour(NOISE, CONDITION.roots, 1)
+    rescaled = minimise(start, CONDITION.planes, 0.0, 50)
+    itself = minimise(start, CONDITION.planes, 0.0, 50, field=lambda x: x)
+    assert int(rescaled.evaluations) <= 50
+    assert float(rescaled.error) < 0.3 * float(itself.error)
+
+
 @pytest.mark.parametrize("index", [0, 24])
 def test_the_thresholds_are_the_papers_by_default(index, monkeypatch):
     """rho(t) = (N - t) 1e-5 + 1e-7 (Alg. 5)."""
@@ -107,7 +116,7 @@ def test_lags_that_are_nan_are_left_free():
     planes = plane_covariances(REFERENCE)
     planes["z"] = planes["z"].at[3:10].set(jnp.nan)
     for sweeps in (0, 4):
-        found = match(two_point(planes, MEAN, sweeps=sweeps, budget=60), NOISE, 1e-3)
+        found = match(two_point(planes, MEAN, sweeps=sweeps, budget=80), NOISE, 1e-3)
         assert float(found.error) <= 1e-3
         assert np.isfinite(found.field).all()
 

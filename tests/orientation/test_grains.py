@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from polymicros_jax.data import simulated
 from polymicros_jax.orientation import grains, quaternion, symmetry
 
 
@@ -31,6 +32,27 @@ def test_stripes(stripes):
     np.testing.assert_array_equal(faces, [6, 6, 6])
     angles = np.sort(np.degrees(grains.boundary_disorientations(stripes, labels)))
     np.testing.assert_allclose(angles, np.repeat([20, 20, 40], 6), atol=1e-4)
+
+
+def test_the_share_of_faces_between_grains(stripes):
+    labels = grains.segment(stripes)
+    # 3 boundaries of 6 faces; 9 * 6 faces across the columns and 10 * 5 along them.
+    assert grains.boundary_share(labels) == pytest.approx(18 / 104)
+    # The wrapped faces join the first stripe and the last, which are one grain, and add 6 and 10 to the faces.
+    assert grains.boundary_share(grains.segment(stripes, periodic=True), periodic=True) == pytest.approx(18 / 120)
+    # Without the stripe of one column there are two boundaries less, and its 12 faces across and 5 along.
+    labels[5] = grains.UNASSIGNED
+    assert grains.boundary_share(labels) == pytest.approx(6 / (104 - 17))
+    assert np.isnan(grains.boundary_share(np.zeros((1, 1), np.int32)))
+
+
+def test_a_section_has_the_boundary_of_its_volume():
+    """Over all sections of a volume it is the same share, of which the one map that is measured is a sample."""
+    labels = grains.segment(simulated.load("simulated/voronoi?side=16&grains=40").quaternions, periodic=True)
+    sections = [grains.boundary_share(labels[:, :, k], periodic=True) for k in range(16)]
+    sections += [grains.boundary_share(labels[:, k], periodic=True) for k in range(16)]
+    sections += [grains.boundary_share(labels[k], periodic=True) for k in range(16)]
+    assert np.mean(sections) == pytest.approx(grains.boundary_share(labels, periodic=True))
 
 
 def test_periodic_stripes(stripes):
