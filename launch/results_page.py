@@ -22,9 +22,9 @@ HEAD = """# Results on measured volumes
 
 Written by `python launch/results_page.py` from the runs of the configs named in each section; do not edit. All errors
 are those of missing voxels alone. Weights and models of grains have not seen the regions they are scored on; grains
-that cross the cut between training and evaluation parts are known to both (docs/data_card.md). *How long to condition*
-and the two tables of diversity are of the weights before the last 800 steps of compact_gsh4 and the calibration that
-followed, the others of those that ship; the table of the quick start, run with both, is the same to the last digit.
+that cross the cut between training and evaluation parts are known to both (docs/data_card.md). The volumes of 32^3 and
+64^3 are of the weights that ship. The other tables are of those before the last 600 steps of compact_gsh4 and the
+calibration that followed, *How long to condition* and those of diversity of those before the last 1400.
 """
 
 Rows = Mapping[str, Mapping[str, Any]]

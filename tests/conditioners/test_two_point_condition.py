@@ -75,12 +75,19 @@ def test_lbfgs_alone_lowers_the_error():
 
 
 def test_rescaled_modes_converge_together():
-    """The densities of the reference span orders of magnitude; on the field itself the faint modes hardly move."""
-    start = recolour(NOISE, CONDITION.roots, 1)
-    rescaled = minimise(start, CONDITION.planes, 0.0, 50)
-    itself = minimise(start, CONDITION.planes, 0.0, 50, field=lambda x: x)
-    assert int(rescaled.evaluations) <= 50
-    assert float(rescaled.error) < 0.3 * float(itself.error)
+    """Grains have modes of very different strength; on the field itself the faint ones hardly move.
+
+    Measured: 4e-6 on rescaled modes, 4e-4 on the field.
+    """
+    crystals = representation.get("gsh4").encode(samples.load("generated_in100").quaternions[:16, :16, :16])[..., :3]
+    planes = plane_covariances(crystals)
+    noise = 0.5 * jax.random.normal(jax.random.key(5), crystals.shape)
+    start = recolour(noise, plane_roots(planes), 2)
+    rescaled = minimise(start, planes, 0.0, 100)
+    itself = minimise(start, planes, 0.0, 100, field=lambda x: x)
+    assert max(int(rescaled.evaluations), int(itself.evaluations)) <= 100
+    assert float(rescaled.error) < 1e-5
+    assert float(itself.error) > 1e-4
 
 
 @pytest.mark.parametrize("index", [0, 24])
