@@ -126,8 +126,8 @@ correlations.orthogonal_planes(
 # ## Is it a polycrystal?
 #
 # The channels of a crystal lie on a curved surface, and every voxel of the draw lies on it: the last thing that
-# happens to a draw is that each voxel takes the nearest orientation. With `UNTIL = None` statistics are met to
-# $10^{-3}$ instead, and hardly a voxel is a crystal: try it.
+# happens to a draw is that each voxel takes the nearest orientation. With `UNTIL = None` statistics are met to the last
+# digits instead, and hardly a voxel is a crystal: try it.
 
 # %%
 quaternions, distance = kind.decode(field)
