@@ -3,13 +3,14 @@
 What:     the middle sections of a measured region of Inconel 100, normal to x, y and z, are all that is given.
 Command:  python -m polymicros_jax.main --config=configs/expand.py
 Cost:     about 5 minutes on two cores, two of them compilation. Larger: --config.expand.shape='(64,64,64)', ten
-          minutes a draw on one core and as many for both baselines (--config.expand.baselines=False leaves them out); 128^3 with --config.expand.steps=16, 50 minutes a draw on one core.
+          minutes a draw on one core and as many for both baselines (--config.expand.baselines=False leaves them
+          out); 128^3 with --config.expand.steps=16, 50 minutes a draw on one core.
 Expect:   runs/expand/report.html; per draw geometry.vti and material.yaml (DAMASK), volume.vti (ParaView), volume.npz.
           fields/ holds the channels of each draw as it was drawn; a run that was killed goes on with the next one.
           Each grain of a draw has one orientation and is the material of its number, the cell array `grain`. The report
           has the share of voxel faces between grains, of maps and draws; a larger --config.expand.boundary_cost (1.5)
-          leaves fewer and larger grains, 0 leaves draws as they are. Phases have the names of the maps' and are left empty:
-          lattice and constitutive law are yours to fill in.
+          leaves fewer and larger grains, 0 leaves draws as they are. Phases have the names of the maps' and are left
+          empty: lattice and constitutive law are yours to fill in.
 Own maps: --workdir=runs/mine --config.expand.volume.source=""
           --config.expand.maps.z.source=map.ang --config.expand.maps.z.frame=edax
           A map is read as a section normal to z. One normal to x is first turned into its plane, with its orientations.

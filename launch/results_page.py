@@ -26,7 +26,7 @@ that cross the cut between training and evaluation parts are known to both (docs
 64^3 are of the weights that ship. The other tables are of those before the last 600 steps of compact_gsh4 and the
 calibration that followed, *How long to condition* and those of diversity of those before the last 1400; the table of
 the quick start, run with all three, is the same to the last digit. The volume of 128^3 was averaged at a price of 1 for
-a voxel face between grains, the others at 1.5, the default now. Faces of voxels in grains of fewer than 8 count nowhere.
+a voxel face between grains, the others at 1.5, the default now. Faces of grains of fewer than 8 voxels are not counted.
 """
 
 Rows = Mapping[str, Mapping[str, Any]]
