@@ -186,7 +186,8 @@ def minimise(
     stiffness = _stiffness(planes, grid)
     if field is None:
         # A start with more in a mode than the targets is the stiffer for it.
-        stiffness = jnp.maximum(stiffness, _stiffness(plane_covariances(x), grid))
+        found = plane_covariances(x)
+        stiffness = jnp.maximum(stiffness, _stiffness({name: found[name] for name in planes}, grid))
     scale = 1.0 / (8.0 * jnp.max(stiffness))
     softness = jnp.sqrt(jnp.max(stiffness) / stiffness)
 
