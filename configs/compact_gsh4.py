@@ -4,10 +4,10 @@ What:     patches of 24^3 of the training parts of Inconel 100 and Al1050 (and A
           have the size of Inconel's), turned by random symmetries of the grid and random rotations of the crystals.
 Command:  python -m polymicros_jax.main --config=configs/compact_gsh4.py
           To go on from shipped weights: --config.train.initial=compact_gsh4 and a fresh --workdir. Weights with
-          fewer rounds (train.network.rounds, train.network.coarse) gain what they lack. The last 800 steps of the
+          fewer rounds (train.network.rounds, train.network.coarse) gain what they lack. The last 600 steps of the
           shipped weights: --config.train.optimisation.noise_mean=0.2 --config.train.optimisation.noise_std=1.3
           --config.train.optimisation.learning_rate=1e-3 --config.train.optimisation.warmup=60
-          --config.train.optimisation.steps=800
+          --config.train.optimisation.steps=600
 Cost:     one to five seconds a step, depending on the processor; five on one core.
 Expect:   the card beside the weights, polymicros_jax/weights/compact_gsh4.json, has the held-out scores.
 """
