@@ -144,18 +144,14 @@ def matching(side: int, kind: Representation, most: int) -> None:
         line(name, counts, min(float(match.error) for match in matches), seconds)
     bound = 8.0 * sum(float(jnp.abs(jnp.fft.fft2(jnp.trace(p, axis1=-2, axis2=-1))).max()) for p in planes.values())
     for name, lengths in STEP_LENGTHS.items():
-        best: tuple[float, np.ndarray, float, float] | None = None
+        tries = []
         for length in lengths:
             optimiser = optax.adam(length * 0.5) if name == "Adam" else optax.sgd(length * noise[..., 0].size / bound)
             descend = jax.jit(partial(_descent, planes=planes, optimiser=optimiser, most=most)).lower(noise).compile()
             start = time.perf_counter()
             errors = np.asarray(descend(noise))
-            seconds = (time.perf_counter() - start) / most
-            lowest = float(errors.min())
-            if best is None or lowest < best[0]:
-                best = (lowest, errors, seconds, length)
-        assert best is not None
-        lowest, errors, seconds, length = best
+            tries.append((float(errors.min()), length, (time.perf_counter() - start) / most, errors))
+        lowest, length, seconds, errors = min(tries, key=lambda each: each[0])
         # The error after n steps has taken n evaluations, and one more to know it.
         counts = [int(np.argmax(errors <= t)) + 1 if np.any(errors <= t) else None for t in THRESHOLDS]
         line(f"{name}, step length {length:g}", counts, lowest, seconds)

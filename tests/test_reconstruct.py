@@ -331,8 +331,9 @@ def test_statistics_matched_down_to_a_level_are_nearly_kept():
     assert errors[0.1] < 0.5 * errors[100.0]
 
 
+@pytest.mark.parametrize("start", [None, 5.0])
 @pytest.mark.parametrize("until", [None, 1.0])
-def test_budgets_are_counted(until, monkeypatch):
+def test_budgets_are_counted(until, start, monkeypatch):
     calls = []
     inner = TwoPoint.match
 
@@ -342,10 +343,10 @@ def test_budgets_are_counted(until, monkeypatch):
 
     monkeypatch.setattr(TwoPoint, "match", counted)
     growing._grow.clear_cache()
-    expand(KEY, PRIOR, SLICES, (8, 8, 8), steps=9, until=until, budget=11)
+    expand(KEY, PRIOR, SLICES, (8, 8, 8), steps=9, start=start, until=until, budget=11)
     jax.effects_barrier()
     growing._grow.clear_cache()
-    assert sum(calls) == 11 * growing_budgets(9, None, until) > 0
+    assert sum(calls) == 11 * growing_budgets(9, start, until) > 0
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,9 @@ _MEMORY = 10
 # Share of the largest stiffness that no mode is taken to be below. Smaller ones change little (32^3 of Inconel 100: 150
 # evaluations to 1e-5 with 1e-3, 140 with 1e-4, 202 with 1e-2).
 _LEAST_STIFFNESS = 1e-3
+# The same where lags are missing. Covariances with gaps have no spectrum, and with noughts in them one whose weak modes
+# are those of the gaps.
+_LEAST_STIFFNESS_OF_GAPS = 1e-2
 
 
 class Match(NamedTuple):
@@ -234,15 +237,18 @@ def _stiffness(
     planes: Mapping[str, Float[Array, "_ _ h h"]], grid: tuple[int, int, int]
 ) -> Float[Array, "nx ny half 1"]:
     """How fast the covariances change with each mode of a field that has them: the trace of the summed spectra."""
-    total = jnp.zeros(grid)
+    total, gaps = jnp.zeros(grid), jnp.asarray(False)
     for axis, name in enumerate("xyz"):
         if name in planes:
-            variances = jnp.trace(jnp.where(jnp.isnan(planes[name]), 0.0, planes[name]), axis1=-2, axis2=-1)
+            missing = jnp.isnan(planes[name])
+            gaps = gaps | jnp.any(missing)
+            variances = jnp.trace(jnp.where(missing, 0.0, planes[name]), axis1=-2, axis2=-1)
             spectrum = jnp.maximum(jnp.real(jnp.fft.fft2(variances)), 0.0)
             total = total + jnp.expand_dims(spectrum, axis)
     largest = jnp.maximum(jnp.max(total), jnp.finfo(total.dtype).tiny ** 0.5)
     # No plane knows of the mean, which is not to be softer than anything else for that.
-    floored = jnp.maximum(total, _LEAST_STIFFNESS * largest).at[0, 0, 0].set(largest)
+    least = jnp.where(gaps, _LEAST_STIFFNESS_OF_GAPS, _LEAST_STIFFNESS)
+    floored = jnp.maximum(total, least * largest).at[0, 0, 0].set(largest)
     return floored[:, :, : grid[2] // 2 + 1, None]
 
 

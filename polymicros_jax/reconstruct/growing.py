@@ -62,7 +62,7 @@ def expand(
       periodic_slices: whether the maps wrap around; measured maps do not.
       until: noise level down to which the denoised field is matched; None matches the state at every level.
       budget: most gradient evaluations per match: two matches a step above ``until``; or one of the state a step, and
-        a last one with as many evaluations as all before it may have, which is at most two budgets a step.
+        a last one with as many evaluations as all steps may have, which is two budgets a step. A start takes one more.
       tile: side of the tiles the denoiser is evaluated in; None for the whole volume.
       overlap: voxels shared by neighbouring tiles; default a quarter of the tile.
       targets: what is matched, where it was made of these maps for this shape before; None makes it.
@@ -151,11 +151,12 @@ def growing_evaluations(steps: int, start: float | None) -> int:
 def growing_budgets(steps: int, start: float | None, until: float | None) -> int:
     """Budgets of gradient evaluations that one draw of `expand` may spend."""
     skip = min(first_level(steps, start), steps - 1)
+    first = int(skip > 0)  # of the random field that the draw starts from
     if until is None:
-        return 2 * (steps - skip)
+        return first + 2 * (steps - skip)
     # Both evaluations of a step from `now` to `after`: where it begins and where it ends.
     now, after = np.asarray(karras(steps))[skip:-1], np.asarray(karras(steps))[skip + 1 : -1]
-    return int(np.sum(now > until) + np.sum(after > until))
+    return first + int(np.sum(now > until) + np.sum(after > until))
 
 
 def _check_slices(prior: Prior, slices: Mapping[str, ArrayLike], shape: tuple[int, int, int]) -> None:
