@@ -108,30 +108,36 @@ def sample(
     def heun_step(x: Array, index: Array, step_key: Key) -> Array:
         now, after = sigmas[index], sigmas[index + 1]
         x_hat, raised, condition_key = churned(x, step_key, now)
-        slope = (x_hat - denoise(x_hat, raised)) / raised
-        euler = x_hat + (after - raised) * slope
-        end_slope = (euler - denoise(euler, after)) / after
-        x = x_hat + (after - raised) * 0.5 * (slope + end_slope)
+
+        def stage(carry: tuple[Array, Array], at: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+            (point, slopes), (sigma, count) = carry, at
+            # At sigma = 0 there is no slope, and the first stands for it: the step to zero is the denoiser itself. The
+            # level is replaced there because a division by zero, though not taken, leaves NaN in the gradient.
+            level = jnp.where(sigma > 0, sigma, 1.0)
+            slope = lax.cond(sigma > 0, lambda: (point - denoise(point, level)) / level, lambda: slopes)
+            slopes = slopes + slope
+            return (x_hat + (after - raised) * slopes / count, slopes), None
+
+        stages = jnp.stack([raised, after]), jnp.array([1.0, 2.0], x.dtype)
+        (x, _), _ = lax.scan(stage, (x_hat, jnp.zeros_like(x_hat)), stages)
         return conditioned(x, index, after, condition_key)
 
-    def repeated_step(x: Array, index: Array) -> tuple[Array, None]:
+    def one_pass(x: Array, at: tuple[Array, Array]) -> tuple[Array, None]:
+        index, number = at
         step_key = jax.random.fold_in(loop_key, index)
         if repeats == 1:
             return heun_step(x, index, step_key), None
-
-        def again(x: Array, number: Array) -> tuple[Array, None]:
-            back_key, repeat_key = jax.random.split(jax.random.fold_in(step_key, number))
-            rise = jnp.sqrt(sigmas[index] ** 2 - sigmas[index + 1] ** 2)
-            return heun_step(x + rise * jax.random.normal(back_key, x.shape, x.dtype), index, repeat_key), None
-
         # The first pass has a key of its own too: `split` and `fold_in` give the same keys, so that from `step_key`
         # itself the key of its projection would be the one of the first way back.
-        x = heun_step(x, index, jax.random.fold_in(step_key, 0))
-        return lax.scan(again, x, jnp.arange(1, repeats))[0], None
+        pass_key = jax.random.fold_in(step_key, number)
+        back_key, again_key = jax.random.split(pass_key)
+        rise = jnp.where(number > 0, jnp.sqrt(sigmas[index] ** 2 - sigmas[index + 1] ** 2), 0.0)
+        x = x + rise * jax.random.normal(back_key, x.shape, x.dtype)
+        first_key = jnp.where(index < steps - 1, pass_key, step_key)
+        return heun_step(x, index, jnp.where(number > 0, again_key, first_key)), None
 
-    x, _ = lax.scan(repeated_step, x, jnp.arange(skip, steps - 1))
-    # The step to sigma = 0 is the denoiser itself. It stands outside the scan because the second slope divides by the
-    # noise level: a `where` inside would leave NaN in the gradient.
-    last = jnp.asarray(steps - 1)
-    x_hat, raised, condition_key = churned(x, jax.random.fold_in(loop_key, last), sigmas[steps - 1])
-    return conditioned(denoise(x_hat, raised), last, sigmas[steps], condition_key)
+    # One scan over all passes with one place where the denoiser is called: compiling a network takes longer than all
+    # the rest, and each place takes as long again.
+    indices = jnp.append(jnp.repeat(jnp.arange(skip, steps - 1), repeats), steps - 1)
+    numbers = jnp.append(jnp.tile(jnp.arange(repeats), steps - 1 - skip), 0)
+    return lax.scan(one_pass, x, (indices, numbers))[0]
