@@ -223,7 +223,7 @@ def test_volumes_grow_on_a_torus_with_fresh_noise_only_where_the_state_is_matche
     prior = PaddedPrior(**vars(PRIOR), padding="periodic")
     targets = SliceTargets(plane_covariances(FIELD), jnp.mean(jnp.asarray(FIELD), axis=(0, 1, 2)), jnp.zeros(()))
     with jax.disable_jit():
-        expand(KEY, prior, SLICES, (8, 8, 8), steps=8, until=until, targets=targets)
+        expand(KEY, prior, SLICES, (8, 8, 8), steps=8, until=until, budget=1, targets=targets)
     assert calls[0]["churn"] == churn
     assert (calls[0].get("condition") is None) == (until is not None)
 

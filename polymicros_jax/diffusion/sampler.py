@@ -35,6 +35,8 @@ class Churn(NamedTuple):
 
 EDM_CHURN = Churn()
 
+_Three = tuple[Array, Array, Array]
+
 
 def evaluations(steps: int, skip: int = 0, repeats: int = 1) -> int:
     """Calls of the denoiser in one draw of `sample`: two a step, one in the last."""
@@ -90,54 +92,56 @@ def sample(
     start = sigmas[skip] * jax.random.normal(init_key, init.shape, init.dtype)
     x = start if skip == 0 else init + start
 
-    def churned(x: Array, step_key: Key, sigma: Array) -> tuple[Array, Array, Key]:
-        noise_key, condition_key = jax.random.split(step_key)
-        if churn is None:
-            return x, sigma, condition_key
-        raised = sigma * (1.0 + churn.gamma(sigma, steps))
-        square = raised**2 - sigma**2
-        above = square > 0  # where no noise is added, the root would make the gradient of the levels NaN
-        extra = jnp.where(above, jnp.sqrt(jnp.where(above, square, 1.0)), 0.0) * churn.noise
-        return x + extra * jax.random.normal(noise_key, x.shape, x.dtype), raised, condition_key
+    def raised(sigma: Array) -> Array:
+        return sigma if churn is None else sigma * (1.0 + churn.gamma(sigma, steps))
 
-    def conditioned(x: Array, index: Array, sigma: Array, condition_key: Key) -> Array:
-        if condition is None:
-            return x
-        return condition(x, Step(index=index, count=jnp.asarray(steps), sigma=sigma, key=condition_key))
-
-    def heun_step(x: Array, index: Array, step_key: Key) -> Array:
-        now, after = sigmas[index], sigmas[index + 1]
-        x_hat, raised, condition_key = churned(x, step_key, now)
-
-        def stage(carry: tuple[Array, Array], at: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
-            (point, slopes), (sigma, count) = carry, at
-            # At sigma = 0 there is no slope, and the first stands for it: the step to zero is the denoiser itself. The
-            # level is replaced there because a division by zero, though not taken, leaves NaN in the gradient.
-            level = jnp.where(sigma > 0, sigma, 1.0)
-            slope = lax.cond(sigma > 0, lambda: (point - denoise(point, level)) / level, lambda: slopes)
-            slopes = slopes + slope
-            return (x_hat + (after - raised) * slopes / count, slopes), None
-
-        stages = jnp.stack([raised, after]), jnp.array([1.0, 2.0], x.dtype)
-        (x, _), _ = lax.scan(stage, (x_hat, jnp.zeros_like(x_hat)), stages)
-        return conditioned(x, index, after, condition_key)
-
-    def one_pass(x: Array, at: tuple[Array, Array]) -> tuple[Array, None]:
-        index, number = at
+    def keys(index: Array, number: Array) -> tuple[Key, Key, Key]:
+        """Of the way back, the churn and the projection of one pass."""
         step_key = jax.random.fold_in(loop_key, index)
         if repeats == 1:
-            return heun_step(x, index, step_key), None
+            return step_key, *jax.random.split(step_key)
         # The first pass has a key of its own too: `split` and `fold_in` give the same keys, so that from `step_key`
         # itself the key of its projection would be the one of the first way back.
         pass_key = jax.random.fold_in(step_key, number)
         back_key, again_key = jax.random.split(pass_key)
-        rise = jnp.where(number > 0, jnp.sqrt(sigmas[index] ** 2 - sigmas[index + 1] ** 2), 0.0)
-        x = x + rise * jax.random.normal(back_key, x.shape, x.dtype)
         first_key = jnp.where(index < steps - 1, pass_key, step_key)
-        return heun_step(x, index, jnp.where(number > 0, again_key, first_key)), None
+        return back_key, *jax.random.split(jnp.where(number > 0, again_key, first_key))
 
-    # One scan over all passes with one place where the denoiser is called: compiling a network takes longer than all
-    # the rest, and each place takes as long again.
-    indices = jnp.append(jnp.repeat(jnp.arange(skip, steps - 1), repeats), steps - 1)
-    numbers = jnp.append(jnp.tile(jnp.arange(repeats), steps - 1 - skip), 0)
-    return lax.scan(one_pass, x, (indices, numbers))[0]
+    def started(x: Array, index: Array, number: Array) -> Array:
+        """The state with the noise a pass starts with: the way back to the level of the step, and the churn."""
+        (back_key, noise_key, _), sigma = keys(index, number), sigmas[index]
+        if repeats > 1:
+            rise = jnp.where(number > 0, jnp.sqrt(sigma**2 - sigmas[index + 1] ** 2), 0.0)
+            x = x + rise * jax.random.normal(back_key, x.shape, x.dtype)
+        if churn is None:
+            return x
+        square = raised(sigma) ** 2 - sigma**2
+        above = square > 0  # where no noise is added, the root would make the gradient of the levels NaN
+        extra = jnp.where(above, jnp.sqrt(jnp.where(above, square, 1.0)), 0.0) * churn.noise
+        return x + extra * jax.random.normal(noise_key, x.shape, x.dtype)
+
+    def conditioned(x: Array, index: Array, number: Array) -> Array:
+        if condition is None:
+            return x
+        *_, key = keys(index, number)
+        return condition(x, Step(index=index, count=jnp.asarray(steps), sigma=sigmas[index + 1], key=key))
+
+    def evaluation(carry: _Three, at: _Three) -> tuple[_Three, None]:
+        """Asks the denoiser once, and goes from the start of the step along the mean of the slopes found in it."""
+        (x, start, slope), (index, number, second) = carry, at
+        now, after = raised(sigmas[index]), sigmas[index + 1]
+        x, start = lax.cond(second, lambda: (x, start), lambda: (started(x, index, number),) * 2)
+        level = jnp.where(second, after, now)
+        here = (x - denoise(x, level)) / level
+        slope = jnp.where(second, 0.5 * (slope + here), here)
+        x = start + (after - now) * slope
+        done = second | (index == steps - 1)
+        return (lax.cond(done, lambda: conditioned(x, index, number), lambda: x), start, slope), None
+
+    # One scan over all evaluations has one place where the denoiser is called: compiling a network takes longer than
+    # all the rest, and every further place adds as much. The step to sigma = 0 has one evaluation, whose slope leads to
+    # the estimate itself; a second would divide by zero.
+    passes = [(index, number) for index in range(skip, steps - 1) for number in range(repeats)]
+    order = [(*each, second) for each in passes for second in (False, True)] + [(steps - 1, 0, False)]
+    index, number, second = (jnp.asarray(each) for each in zip(*order, strict=True))
+    return lax.scan(evaluation, (x, x, jnp.zeros_like(x)), (index, number, second))[0][0]

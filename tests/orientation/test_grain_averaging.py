@@ -45,7 +45,7 @@ def test_planted_grains_come_back(planted: tuple[np.ndarray, np.ndarray]) -> Non
 
 
 @pytest.mark.parametrize("periodic", [False, True])
-@pytest.mark.parametrize("cost", [0.2, 0.3])
+@pytest.mark.parametrize("cost", [pytest.param(0.2, marks=pytest.mark.slow), 0.3])
 def test_no_merging_of_neighbours_would_lower_the_energy(cost: float, periodic: bool) -> None:
     # Smooth noise: no grains of its own, so that every boundary is one that the cost alone decides.
     rng = np.random.default_rng(1)

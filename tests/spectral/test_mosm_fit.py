@@ -16,6 +16,7 @@ def measured_covariances():
     return two_point.covariances(rogsh.from_euler(euler).astype(jnp.float32))
 
 
+@pytest.mark.slow
 def test_error_of_a_measured_volume_falls_with_the_mixtures():
     """As in Fig. 7. One mixture cannot hold the cross-correlations; four times as many must do clearly better."""
     target = measured_covariances()
