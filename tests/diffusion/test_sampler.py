@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from polymicros_jax.diffusion.conditioning import Step, compose, guided
-from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, sample
+from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn, evaluations, sample
 from polymicros_jax.diffusion.schedule import karras
 
 D = 0.5
@@ -267,6 +267,25 @@ def test_five_observations_one_trace():
     results = [run(Spy(jnp.full(3, float(value)))) for value in range(5)]
     assert len(traces) == 1
     np.testing.assert_array_equal(jnp.stack(results)[:, 0], np.arange(5.0))
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_the_denoiser_is_asked_as_often_as_said_and_compiled_once(repeats):
+    """A network takes minutes to compile, at every place where it stands in the program."""
+    asked = []
+
+    def counted(x, sigma):
+        jax.debug.callback(lambda level: asked.append(float(level)), sigma, ordered=True)
+        return jnp.sin(x)
+
+    def draw(denoise):
+        return sample(jax.random.key(0), denoise, jnp.zeros(3), karras(6), skip=2, repeats=repeats)
+
+    assert str(jax.make_jaxpr(lambda: draw(lambda x, _: jnp.sin(x)))()).count("= sin ") == 1
+    jax.block_until_ready(draw(counted))
+    jax.effects_barrier()
+    assert len(asked) == evaluations(6, 2, repeats)
+    assert all(level > 0 for level in asked)
 
 
 def test_vmap_over_keys_equals_the_loop():
