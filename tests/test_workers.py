@@ -99,7 +99,7 @@ def forty_optimised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [2, 4])
 def test_forty_samples_by_any_number_of_workers(forty: Path, tmp_path: Path, workers: int) -> None:
     for worker in reversed(range(workers)):
         generate(tmp_path, priors=tiny.tiny_priors(), **tiny.FORTY, worker=worker, workers=workers)
