@@ -35,7 +35,7 @@ class Churn(NamedTuple):
 
 EDM_CHURN = Churn()
 
-_Three = tuple[Array, Array, Array]
+_Three = tuple[Array, Array, Array]  # what the scan over evaluations carries, and what it is told of each
 
 
 def evaluations(steps: int, skip: int = 0, repeats: int = 1) -> int:

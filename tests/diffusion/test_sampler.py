@@ -271,7 +271,7 @@ def test_five_observations_one_trace():
 
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_the_denoiser_is_asked_as_often_as_said_and_compiled_once(repeats):
-    """A network takes minutes to compile, at every place where it stands in the program."""
+    """A network takes the better part of a minute to compile, at every place where it stands in the program."""
     asked = []
 
     def counted(x, sigma):
