@@ -9,10 +9,15 @@ import pytest
 from jaxtyping import install_import_hook
 
 # The suite is compilation: thousands of programs, each run a few times on small arrays. XLA's cheapest compilation
-# halves its time; processes that tests start inherit it. Tests marked slow or entry compile as a user does.
+# halves its time, and its older emitters of fused loops take a third off what remains (they compile faster only where
+# little is optimised). Processes that tests start inherit both. Tests marked slow or entry compile with all
+# optimisations, and the processes they start as a user's do; the emitters of this process cannot change once it runs.
 QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 os.environ.setdefault(QUICK, "1")
 jax.config.update("jax_disable_most_optimizations", os.environ[QUICK] == "1")
+EMITTERS = "--xla_cpu_use_fusion_emitters=false"
+FLAGS = os.environ.get("XLA_FLAGS", "").replace(EMITTERS, "").strip()  # a worker inherits what is set here
+os.environ["XLA_FLAGS"] = f"{FLAGS} {EMITTERS}"
 
 # orix compiles its ufuncs into a cache beside its own files. Two test processes that fill an empty cache at the same
 # time crash each other (segmentation fault on import, numba 0.68), so each has its own.
@@ -35,6 +40,7 @@ def compilation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     monkeypatch.setenv(QUICK, "0")
+    monkeypatch.setenv("XLA_FLAGS", FLAGS)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
 

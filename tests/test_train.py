@@ -265,11 +265,10 @@ except KeyboardInterrupt:
 @pytest.mark.slow
 def test_two_devices_and_a_resume_on_them_give_the_losses_of_one(tmp_path):
     def on(devices, folder, limit):
-        flags = f"--xla_force_host_platform_device_count={devices}"
         subprocess.run(
             [sys.executable, "-c", ON_DEVICES, str(tmp_path / folder), str(limit)],
             check=True,
-            env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+            env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"},
         )
         return [line["loss"] for line in lines(tmp_path / folder)]
 

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from polymicros_jax.choice import clip
 from polymicros_jax.types import ArrayLike
 
 Scale = float | Float[Array, ""]
@@ -127,7 +128,7 @@ def within(denoise: Denoiser, radius: float) -> Denoiser:
     def limited(x: Float[ArrayLike, "*shape"], sigma: Float[ArrayLike, "..."] | float) -> Float[Array, "*shape"]:
         y = denoise(x, sigma)
         # Through the square: a gradient through the norm of a zero voxel would be NaN.
-        excess = jnp.maximum(jnp.sum(jnp.square(y), axis=-1, keepdims=True) / radius**2, 1.0)
+        excess = clip(jnp.sum(jnp.square(y), axis=-1, keepdims=True) / radius**2, low=1.0)
         return y / jnp.sqrt(excess)
 
     return limited

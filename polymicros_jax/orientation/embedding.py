@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.linalg import logm
 
+from polymicros_jax.choice import clip
 from polymicros_jax.orientation.lookup import fundamental_zone_grid, nearest
 from polymicros_jax.orientation.quaternion import from_rotation_vector, multiply, normalise, to_matrix
 from polymicros_jax.orientation.spherical import components, fit_directions, rotation_block
@@ -279,7 +280,7 @@ def _decode_chunk(e: Array, group: str) -> tuple[Array, Array]:
         tangent = jnp.matmul(point, stacked, precision=_PRECISION).reshape(-1, 3, size)
         slope = jnp.sum(tangent * unit[:, None, :], axis=-1)
         # Along a geodesic the inner product curves by -metric times its value over the squared norm.
-        alignment = jnp.maximum(jnp.sum(point * unit, axis=-1, keepdims=True) / norm2, 0.3)
+        alignment = clip(jnp.sum(point * unit, axis=-1, keepdims=True) / norm2, low=0.3)
         step = slope / (metric * alignment)
         length2 = jnp.sum(step * step, axis=-1, keepdims=True)
         step = step * jnp.where(length2 > 0.04, 0.2 / jnp.sqrt(jnp.where(length2 > 0.04, length2, 1.0)), 1.0)

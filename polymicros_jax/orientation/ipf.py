@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from polymicros_jax.choice import clip, ordered
 from polymicros_jax.orientation.quaternion import rotate_vector
 from polymicros_jax.types import ArrayLike
 
@@ -86,15 +87,16 @@ def fold(v: Float[ArrayLike, "*batch 3"], group: str = "432") -> Float[Array, "*
     v = jnp.abs(jnp.asarray(v))
     x, y, z = v[..., 0], v[..., 1], v[..., 2]
     if group == "432":
-        low, high = jnp.minimum(x, y), jnp.maximum(x, y)
-        smallest, rest = jnp.minimum(low, z), jnp.maximum(low, z)
-        return jnp.stack([jnp.minimum(high, rest), smallest, jnp.maximum(high, rest)], axis=-1)
+        high, low = ordered(x, y)
+        rest, smallest = ordered(low, z)
+        largest, middle = ordered(high, rest)
+        return jnp.stack([middle, smallest, largest], axis=-1)
     sector(group)  # refuses groups without a key
     for line in (np.pi / 3, np.pi / 6):  # mirror what lies beyond 60, then beyond 30 degrees of azimuth
         sin, cos = float(np.sin(line)), float(np.cos(line))
-        beyond = jnp.maximum(cos * y - sin * x, 0.0)
+        beyond = clip(cos * y - sin * x, low=0.0)
         x, y = x + 2 * sin * beyond, y - 2 * cos * beyond
-    return jnp.stack([x, jnp.maximum(y, 0.0), z], axis=-1)
+    return jnp.stack([x, clip(y, low=0.0), z], axis=-1)
 
 
 @partial(jax.jit, static_argnames="group")
@@ -123,8 +125,8 @@ def direction_colours(v: Float[ArrayLike, "*batch 3"], group: str = "432") -> Fl
     reach = jnp.full_like(cos, jnp.pi)
     for normal in key.normals:
         outward = -(float(normal @ key.towards_z) * cos + float(normal @ key.across) * sin)
-        reach = jnp.minimum(reach, jnp.arctan2(jnp.full_like(outward, float(normal @ key.centre)), outward))
-    white = jnp.clip(1.0 - from_centre / reach, 0.0, 1.0)
+        _, reach = ordered(reach, jnp.arctan2(jnp.full_like(outward, float(normal @ key.centre)), outward))
+    white = clip(1.0 - from_centre / reach, 0.0, 1.0)
 
     position = jnp.mod(jnp.arctan2(sin, cos) / (2 * np.pi), 1.0) * _HUES
     left = jnp.clip(position.astype(jnp.int32), 0, _HUES - 1)
@@ -132,7 +134,7 @@ def direction_colours(v: Float[ArrayLike, "*batch 3"], group: str = "432") -> Fl
     hue = table[left] + (position - left) * (table[left + 1] - table[left])
     # HSL with full saturation and lightness (1 + white) / 2 is a pure colour mixed with white.
     pure = jnp.stack([jnp.abs(6 * hue - 3) - 1, 2 - jnp.abs(6 * hue - 2), 2 - jnp.abs(6 * hue - 4)], axis=-1)
-    return white[..., None] + (1.0 - white[..., None]) * jnp.clip(pure, 0.0, 1.0)
+    return white[..., None] + (1.0 - white[..., None]) * clip(pure, 0.0, 1.0)
 
 
 def colours(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from polymicros_jax.choice import clip, ordered
 from polymicros_jax.orientation.groups import hamilton, operators
 from polymicros_jax.types import ArrayLike, Key
 
@@ -265,7 +266,7 @@ def from_rodrigues(rho: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 4"
     """
     rho = jnp.asarray(rho)
     longest = 0.5 * sqrt(jnp.finfo(rho.dtype).max)  # half a turn to every digit, and its square does not overflow
-    rho = jnp.clip(rho, -longest, longest)
+    rho = clip(rho, -longest, longest)
     w = 1.0 / jnp.sqrt(1.0 + jnp.sum(rho * rho, axis=-1, keepdims=True))
     return jnp.concatenate([w, rho * w], axis=-1)
 
@@ -331,11 +332,11 @@ def _pick(candidates: list[tuple[Array, Array]]) -> tuple[Array, Array]:
 def _largest_w_cubic(m: Array) -> tuple[Array, Array]:
     """With magnitudes p >= q >= r >= s the identity, one four-fold and one three-fold are the only candidates."""
     a, b, c, d = (jnp.abs(component) for component in _split(m))
-    a, b = jnp.maximum(a, b), jnp.minimum(a, b)
-    c, d = jnp.maximum(c, d), jnp.minimum(c, d)
-    p, s = jnp.maximum(a, c), jnp.minimum(b, d)
-    u, v = jnp.minimum(a, c), jnp.maximum(b, d)
-    q, r = jnp.maximum(u, v), jnp.minimum(u, v)
+    a, b = ordered(a, b)
+    c, d = ordered(c, d)
+    p, u = ordered(a, c)
+    v, s = ordered(b, d)
+    q, r = ordered(u, v)
     identity = (p, q * q + r * r + s * s)
     four_fold = ((p + q) * sqrt(0.5), 0.5 * (p - q) ** 2 + r * r + s * s)
     three_fold = (
@@ -352,7 +353,7 @@ def _largest_w_hexagonal(m: Array) -> tuple[Array, Array]:
     """
     w, x, y, z = (jnp.abs(component) for component in _split(m))
     cos, sin = sqrt(0.75), 0.5
-    planes = ((jnp.maximum(w, z), jnp.minimum(w, z)), (jnp.maximum(x, y), jnp.minimum(x, y)))
+    planes = (ordered(w, z), ordered(x, y))
     squares = (w * w + z * z, x * x + y * y)
     candidates = []
     for (high, low), rest in zip(planes, reversed(squares), strict=True):

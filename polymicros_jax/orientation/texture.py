@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from polymicros_jax.choice import clip
 from polymicros_jax.orientation.groups import operators
 from polymicros_jax.orientation.harmonics import multiplicity, symmetrised
 from polymicros_jax.orientation.quaternion import conjugate, disorientation, random, rotate_vector
@@ -157,7 +158,7 @@ def pole_figure(
     def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
         v = pole_directions(part[0], pole, group).reshape(-1, 3)
         cosine = jnp.matmul(v, targets.T, precision=jax.lax.Precision.HIGHEST)
-        kernel = (1 + exponent) * jnp.clip(0.5 * (1 + cosine), 0.0, 1.0) ** exponent
+        kernel = (1 + exponent) * clip(0.5 * (1 + cosine), 0.0, 1.0) ** exponent
         return total + jnp.repeat(part[1], poles) @ kernel, None
 
     total = jax.lax.scan(add, jnp.zeros(targets.shape[0], flat.dtype), (padded, counted))[0]

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from polymicros_jax.choice import clip
 from polymicros_jax.types import ArrayLike
 
 
@@ -141,7 +142,7 @@ def explained_variance_curve(state: StreamingPca) -> Float[Array, " rank"]:
     >>> explained_variance_curve(update(empty(size=2, rank=2), batch)).round(3).tolist()
     [0.9, 1.0]
     """
-    return jnp.cumsum(state.singular_values**2) / jnp.maximum(state.squared_sum, jnp.finfo(state.mean.dtype).tiny)
+    return jnp.cumsum(state.singular_values**2) / clip(state.squared_sum, low=float(jnp.finfo(state.mean.dtype).tiny))
 
 
 def captured(state: StreamingPca) -> Float[Array, ""]:
@@ -166,7 +167,7 @@ def effective_rank(state: StreamingPca) -> Float[Array, ""]:
     3.0
     """
     power = state.singular_values**2
-    share = power / jnp.maximum(jnp.sum(power), jnp.finfo(power.dtype).tiny)
+    share = power / clip(jnp.sum(power), low=float(jnp.finfo(power.dtype).tiny))
     return jnp.exp(-jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1)), 0)))
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from polymicros_jax.choice import clip
 from polymicros_jax.spectral import grid
 from polymicros_jax.spectral.hermitian import check_covariances
 from polymicros_jax.spectral.mosm_kernel import Leaf, MosmParams, amplitude_filters, with_band
@@ -149,13 +150,13 @@ def _factorise(covariances: Array) -> SpectralFactor:
         kept = values > 0
         scaled = vectors * jnp.where(kept, jnp.sqrt(jnp.where(kept, values, 1)), 0)[..., None, :]
         root = jnp.einsum("...ij,...kj->...ik", scaled, jnp.conj(vectors), precision=jax.lax.Precision.HIGHEST)
-        return root, jnp.sum(jnp.maximum(-values, 0), -1), jnp.sum(jnp.abs(values), -1)
+        return root, jnp.sum(clip(-values, low=0.0), -1), jnp.sum(jnp.abs(values), -1)
 
     # One plane of wavenumbers at a time keeps the work space of the eigensolver small.
     root, negative, magnitude = jax.lax.map(roots, spectrum)
     weights = jnp.asarray(grid.half_spectrum_weights(shape[-1]), magnitude.dtype)
     weights = weights.reshape((1,) * (len(shape) - 1) + (-1,))
-    share = jnp.sum(negative * weights) / jnp.maximum(jnp.sum(magnitude * weights), jnp.finfo(magnitude.dtype).tiny)
+    share = jnp.sum(negative * weights) / clip(jnp.sum(magnitude * weights), low=float(jnp.finfo(magnitude.dtype).tiny))
     return SpectralFactor(root=root, clipped_share=share, shape=shape)
 
 
@@ -231,7 +232,7 @@ def _sample_reference_row(key: Key, row: Float[Array, "*n h"], epsilon: float) -
     axes = tuple(range(len(shape)))
     spectra = jnp.fft.fftn(row, axes=axes)
     # An autocorrelation has a real, non-negative transform; round-off leaves small negative values.
-    power = jnp.maximum(spectra[..., 0].real, 0).at[(0,) * len(shape)].set(0)
+    power = clip(spectra[..., 0].real, low=0.0).at[(0,) * len(shape)].set(0)
     parts = jax.random.normal(key, (2, *shape), row.dtype)
     first = jnp.fft.fftn(jnp.sqrt(power / math.prod(shape)) * jax.lax.complex(parts[0], parts[1])).real
     reference = jnp.fft.fftn(first)

@@ -26,8 +26,7 @@ RELATIVE = 1e-5
 
 def start(folder, stop, *, devices, cluster=None):
     alone = {name: value for name, value in os.environ.items() if name not in (COORDINATOR, PROCESSES, PROCESS)}
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**alone, **(cluster or {}), "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    environment = {**alone, **(cluster or {}), "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, program.__file__, str(folder), str(stop)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -26,7 +26,7 @@ TOLERANCE = 4e-6
 def started(case):
     environment = {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_NUM_CPU_DEVICES": "8",
         "JAX_PLATFORMS": "cpu",
     }
     command = [sys.executable, str(PROGRAM), case]
