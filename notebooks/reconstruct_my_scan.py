@@ -187,7 +187,7 @@ reconstruction = dataclasses.replace(
     quaternions=result.quaternions,
     mask=np.ones_like(known),
     phase=np.maximum(truth.phase, 1),
-    fields={"known": known, "confidence": stated, "spread_deg": spread},
+    fields={"known": known, "grain_probability": stated, "spread_deg": spread},
     provenance={**truth.provenance, "reconstruction": "missing sections filled with polymicros_jax"},
 )
 for name in ("reconstruction.vti", "reconstruction.dream3d", "reconstruction.npz"):

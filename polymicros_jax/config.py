@@ -65,7 +65,8 @@ def volume(source: str = "") -> ConfigDict:
 
     A simulation is "simulated/grain_growth?side=64&grains=200", see `data.simulated`.
 
-    ``frame`` is required where the file's format leaves it open; ``stop`` 0 is the end; ``spacing`` 0 keeps the grid;
+    ``frame`` is required where the file's format leaves it open; ``unit`` is "degrees" or "radians" for a `.ctf` that
+    is not in degrees as it should be; ``stop`` 0 is the end; ``spacing`` 0 keeps the grid;
     ``phase`` above 0 is the number of the only phase that counts as observed; ``every`` makes voxels k times as long,
     each of the orientation at its centre; ``weight`` is the share of training patches.
 
@@ -77,6 +78,7 @@ def volume(source: str = "") -> ConfigDict:
         {
             "source": source,
             "frame": "",
+            "unit": "",
             "slice_spacing": 0.0,
             "start": (0, 0, 0),
             "stop": (0, 0, 0),

@@ -15,7 +15,7 @@ from polymicros_jax.results import Results, table
 def run(objects: experiment.Conversion, workdir: Path) -> Results:
     """Writes the volume into the workdir in every format asked for."""
     volume, labels = objects.volume, None
-    if objects.damask and objects.grain_angle:
+    if objects.grain_angle:
         labels = _grains(volume, objects.grain_angle)
         # Numbered by phase, and within it without gaps: as `write_damask` numbers the materials.
         volume = dataclasses.replace(volume, fields={**volume.fields, "material": labels})

@@ -87,12 +87,14 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
     drawn = {f"draw {number}": field for number, field in enumerate(fields)}
     compared = _baselines(objects, targets, kept) if objects.baselines else {}
     averaged_into: dict[str, np.ndarray] = {}
+    single: list[str] = []
     if objects.boundary_cost > 0:
         compared = {f"{name}, before averaging": field for name, field in drawn.items()} | compared
         for name, field in drawn.items():
             averaged, averaged_into[name] = grain_averaged(field, kind, objects.boundary_cost, periodic=True)
             drawn[name] = jnp.asarray(averaged)
             if not averaged_into[name].any():
+                single.append(name)
                 warnings.warn(
                     f"expand: averaging has left {name} a single grain; a smaller expand.boundary_cost keeps more",
                     stacklevel=2,
@@ -144,12 +146,7 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         "from the maps alone. The maps themselves, small samples whose statistics no volume has exactly, differ from "
         f"them by {float(targets.misfit):.3f} root mean square."
         + _filled(objects.maps)
-        + (
-            " Draws are grain averaged: every voxel has the orientation of its grain's mean. Between grains lie "
-            f"{100 * boundaries:.1f} % of the faces of the maps' pixels; a larger expand.boundary_cost leaves fewer."
-            if objects.boundary_cost > 0
-            else ""
-        ),
+        + (_averaging(boundaries, single) if objects.boundary_cost > 0 else ""),
         sections=[
             Section("Match", table=Table(COLUMNS, rows, corner="volume")),
             Section("Maps", figures=[(f"Map normal to {a}.", _map_figure(m, a)) for a, m in maps.items()]),
@@ -183,6 +180,16 @@ def _phase(maps: dict[str, OrientationVolume]) -> list[str]:
     """The name of the one phase of the volumes: the phases of the maps, which a drawn volume cannot tell apart."""
     names = [each.phase_names[number - 1] for each in maps.values() for number in np.unique(np.maximum(each.phase, 1))]
     return [" and ".join(dict.fromkeys(names))]
+
+
+def _averaging(boundaries: float, single: list[str]) -> str:
+    """What the report says of grain averaging; `single` are the draws that it left one grain."""
+    return (
+        " Draws are grain averaged: every voxel has the orientation of its grain's mean. Between grains lie "
+        f"{100 * boundaries:.1f} % of the faces of the maps' pixels; a larger expand.boundary_cost leaves fewer, a "
+        "smaller one more."
+        + (f" It has left {', '.join(single)} a single grain: too large a cost for these maps." if single else "")
+    )
 
 
 def _filled(maps: dict[str, OrientationVolume]) -> str:

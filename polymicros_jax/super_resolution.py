@@ -11,7 +11,7 @@ from polymicros_jax import experiment
 from polymicros_jax.data import export, samples
 from polymicros_jax.data.volume import OrientationVolume
 from polymicros_jax.filling_methods import FUSED, PRIOR, SHAPES, Filled, baselines, fill_with_prior, fuse_both
-from polymicros_jax.orientation import grain_posterior, ipf, uncertainty
+from polymicros_jax.orientation import grain_posterior, grains, ipf, uncertainty
 from polymicros_jax.orientation import posterior_uncertainty as certainty
 from polymicros_jax.orientation.candidates import Candidates, candidates
 from polymicros_jax.orientation.sections import nearest_known
@@ -78,6 +78,12 @@ def _phases(reference: OrientationVolume, known: np.ndarray, found: Candidates, 
     return phase
 
 
+def _at_known(name: str, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """What was measured (confidence index, image quality), where it was: 0 at filled voxels, no grain for numbers."""
+    nothing = grains.UNASSIGNED if name == "grain" else 0
+    return np.where(known.reshape(*known.shape, *[1] * (values.ndim - 3)), values, np.asarray(nothing, values.dtype))
+
+
 def _write_volume(
     workdir: Path,
     objects: experiment.Reconstruction,
@@ -90,16 +96,18 @@ def _write_volume(
     method = PRIOR if result.posterior is None else f"{FUSED}, the most probable measured grain"
     assert drawn.distance is not None
     fields = {
+        **{name: _at_known(name, values, known) for name, values in reference.fields.items()},
         "known": known,
         "spread_deg": spread.astype(np.float32),
         "distance_to_manifold": drawn.distance.astype(np.float32),
     }
     if result.posterior is not None:
         chance, q, estimate = result.posterior.probability, result.posterior.quaternions, result.posterior.estimate()
-        # Confidence that the grain is the right one, and the radius of the recalibrated 90 % interval.
-        fields |= {"confidence": np.ones(known.shape, np.float32), "interval_deg": np.zeros(known.shape, np.float32)}
-        fields["confidence"][~known] = chance.max(axis=1)
-        fields["interval_deg"][~known] = certainty.radius(chance, q, estimate, result.level, reference.group)
+        # How probable it is that the grain is the right one, and the radius of the recalibrated 90 % interval.
+        right, interval = np.ones(known.shape, np.float32), np.zeros(known.shape, np.float32)
+        right[~known] = chance.max(axis=1)
+        interval[~known] = certainty.radius(chance, q, estimate, result.level, reference.group)
+        fields |= {"grain_probability": right, "interval_deg": interval}
     volume = dataclasses.replace(
         reference,
         quaternions=result.quaternions,

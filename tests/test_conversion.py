@@ -141,6 +141,21 @@ def test_damask_input_has_one_material_a_grain(tmp_path: Path) -> None:
             assert constituent["phase"] == "Nickel"
 
 
+def test_grains_are_numbered_without_damask_too(tmp_path: Path) -> None:
+    tasks.run(convert(scan().save(tmp_path / "scan.npz"), "a.npz", grain_degrees=5.0), tmp_path / "run")
+    back = ebsd.read(tmp_path / "run" / "a.npz")
+    np.testing.assert_array_equal(back.fields["material"], np.where(back.mask, back.fields["grain"], -1))
+
+
+def test_a_stack_becomes_a_folder_of_sections(tmp_path: Path) -> None:
+    volume = scan(depth=3)
+    config = convert(volume.save(tmp_path / "scan.npz"), "sections", map_frame="edax")
+    (folder,) = tasks.run(config, tmp_path / "run").files
+    back = ebsd.read(folder, "edax", slice_spacing=1.0)
+    assert back.shape == volume.shape
+    assert largest_angle(back, volume) < DEGREES
+
+
 def test_damask_phases_are_segmented_each_by_its_symmetry(tmp_path: Path) -> None:
     """A quarter turn about z is nothing to the cubic half of the map and another crystal to the hexagonal half."""
     turned = np.array([[1, 0, 0, 0], [np.sqrt(0.5), 0, 0, np.sqrt(0.5)]], np.float32)
@@ -248,7 +263,7 @@ def test_wrong_input_is_one_error_and_no_file(
     ("depth", "frame", "message"),
     [
         (1, "", r"convert\.map_frame: found '', a\.ang needs edax"),
-        (3, "none", r"a\.ang holds one section, the volume has 3"),
+        (3, "none", r"found 'a.ang' for a volume of 3 sections"),
     ],
 )
 def test_what_a_map_lacks_is_said_before_anything_is_written(

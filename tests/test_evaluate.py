@@ -178,7 +178,7 @@ def test_a_calibration_kept_beside_the_prior_is_used(done: tuple[Path, Results],
     assert "were fitted on this material" in page
     assert "was fitted to draws of theta 0.5" in page
     written = volume.load(tmp_path / "run" / "reconstruction.npz")
-    confidence, interval = written.fields["confidence"], written.fields["interval_deg"]
+    confidence, interval = written.fields["grain_probability"], written.fields["interval_deg"]
     assert (confidence[objects.known] == 1).all()
     assert (interval[objects.known] == 0).all()
     missing = ~objects.known
@@ -206,7 +206,8 @@ def test_what_is_written_and_shown_of_a_filled_map(prior: str, tmp_path: Path, m
     whole = samples.load("in100", "evaluate").crop((0, 0, 4), (24, 24, 5))
     known = masks.random_voxels(whole.shape, 0.6, 0)
     phase = np.where(known, 2, 1)  # the truth of what is hidden is of another phase
-    source = dataclasses.replace(whole, phase=phase, mask=np.ones_like(known), symmetry=("432", "432"))
+    quality = {"confidence": np.full(known.shape, 0.7, np.float32), "grain": np.ones(known.shape, np.int32)}
+    source = dataclasses.replace(whole, phase=phase, mask=np.ones_like(known), symmetry=("432", "432"), fields=quality)
     config = defaults.default("super_resolve")
     section = config.super_resolve
     section.prior, section.volume.source = prior, str(source.save(tmp_path / "map.npz"))
@@ -216,7 +217,11 @@ def test_what_is_written_and_shown_of_a_filled_map(prior: str, tmp_path: Path, m
     workdir.start(tmp_path / "run", config)
     super_resolution.run(objects, tmp_path / "run")
     assert set(shown) == {2}
-    assert (volume.load(tmp_path / "run" / "reconstruction.npz").phase == 2).all()
+    written = volume.load(tmp_path / "run" / "reconstruction.npz")
+    assert (written.phase == 2).all()
+    # What the scan says of its points stays with those that were measured.
+    np.testing.assert_array_equal(written.fields["confidence"], np.where(known, np.float32(0.7), 0))
+    np.testing.assert_array_equal(written.fields["grain"], np.where(known, 1, -1))
 
 
 @pytest.mark.slow

@@ -115,10 +115,9 @@ def test_what_a_report_should_not_hide_is_said(tmp_path: Path, monkeypatch: pyte
     )
     with pytest.warns(UserWarning, match="draw 0 a single grain; a smaller expand.boundary_cost"):
         expansion.run(objects, tmp_path)
-    assert (
-        "Points of the maps without an orientation, 12 %, took the nearest one"
-        in (tmp_path / "report.html").read_text()
-    )
+    page = (tmp_path / "report.html").read_text()
+    assert "Points of the maps without an orientation, 12 %, took the nearest one" in page
+    assert "It has left draw 0 a single grain: too large a cost" in page
 
 
 KIND = representation.get("gsh4")

@@ -151,8 +151,8 @@ def test_reconstruction_is_better_than_copying(tmp_path: Path, monkeypatch: pyte
     # arccos near 1 in single precision: up to 0.06 degrees on voxels that are exact.
     assert angle.mean() == pytest.approx(mean["prior and shapes"], abs=0.06)
     assert mean["prior and shapes"] < mean["nearest slice"]
-    assert np.all((written.fields["confidence"] > 0) & (written.fields["confidence"] <= 1.0 + 1e-6))
-    assert np.all(written.fields["confidence"][known] == 1)
+    assert np.all((written.fields["grain_probability"] > 0) & (written.fields["grain_probability"] <= 1.0 + 1e-6))
+    assert np.all(written.fields["grain_probability"][known] == 1)
     for name in ("reconstruction.vti", "reconstruction.dream3d"):
         assert (tmp_path / found["FOLDER"] / name).stat().st_size > 0
     if not shrunk:

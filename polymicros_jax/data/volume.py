@@ -329,7 +329,9 @@ def rotate_frame(volume: OrientationVolume, rotation: Float[ArrayLike, "3 3"]) -
     ((100, 100, 68), (68, 100, 100))
     """
     matrix = np.asarray(rotation, dtype=float)
-    if not (np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-6) and np.linalg.det(matrix) > 0):
+    if matrix.shape != (3, 3) or not (
+        np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-6) and np.linalg.det(matrix) > 0
+    ):
         raise DataError(f"rotation: found {matrix.tolist()}, accepted is an orthogonal 3 x 3 matrix of determinant +1")
     signed = np.round(matrix)
     exact = np.allclose(matrix, signed, atol=1e-6)

@@ -21,9 +21,10 @@ class Conversion:
     Attributes:
       title: of the results.
       volume: what to write.
-      outputs: file name to options.
+      outputs: name of a file, or of a folder of `.ang` sections, to options.
       damask: name of a DAMASK geometry, whose `material.yaml` goes beside it; empty for none.
-      grain_angle: radians up to which neighbours are one material there; 0 for equal orientations only.
+      grain_angle: radians up to which neighbours are one material, there and in the outputs' field `material`; 0 for
+        equal orientations only.
     """
 
     title: str
@@ -49,25 +50,31 @@ def conversion(config: ConfigDict) -> Conversion:
     if not 0 <= section.grain_degrees < 60:
         raise ConfigError(f"convert.grain_degrees: found {section.grain_degrees}, accepted is 0 or an angle below 60")
     for name in section.outputs:
-        if Path(name).suffix.lower() not in export.SUFFIXES:
-            raise ConfigError(f"convert.outputs: found {name!r}, accepted endings are {accepted}")
+        if Path(name).suffix.lower() not in (*export.SUFFIXES, ""):
+            raise ConfigError(
+                f"convert.outputs: found {name!r}, accepted endings are {accepted}, or none: a folder of .ang sections"
+            )
     whole = volume(section.volume, "convert.volume")
     if section.cubic:
         whole = repair.to_cubic(whole)
     if section.fill:
+        if not whole.mask.any():
+            raise ConfigError("convert.volume: found no observed voxel, with convert.fill accepted is at least one")
         whole = repair.fill(whole)
     if section.damask and not whole.mask.all():
         raise ConfigError(
             f"convert.damask: the volume has {int((~whole.mask).sum())} unobserved voxels, accepted are none; "
             "convert.fill=True gives them the nearest orientation"
         )
-    maps = [name for name in section.outputs if Path(name).suffix.lower() == ".ang"]
-    if maps and whole.shape[2] != 1:
-        raise ConfigError(f"convert.outputs: {maps[0]} holds one section, the volume has {whole.shape[2]}")
+    maps = [name for name in section.outputs if Path(name).suffix.lower() in (".ang", "")]
+    for name in maps:
+        if (whole.shape[2] == 1) != bool(Path(name).suffix):
+            raise ConfigError(
+                f"convert.outputs: found {name!r} for a volume of {whole.shape[2]} sections; accepted is a name in "
+                ".ang for one, and for more a name without an ending: a folder of sections"
+            )
     if maps and section.map_frame not in FRAMES:
         raise ConfigError(f"convert.map_frame: found {section.map_frame!r}, {maps[0]} needs {', '.join(FRAMES)}")
-    outputs = {
-        name: {"frame": section.map_frame} if Path(name).suffix.lower() == ".ang" else {} for name in section.outputs
-    }
+    outputs = {name: {"frame": section.map_frame} if name in maps else {} for name in section.outputs}
     grain_angle = float(np.radians(section.grain_degrees))
     return Conversion(section.volume.source, whole, outputs, section.damask, grain_angle)

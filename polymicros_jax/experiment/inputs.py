@@ -49,12 +49,14 @@ def volume(section: ConfigDict, name: str) -> OrientationVolume:
     sample, _, split = source.partition("/")
     bundled = sample in samples.names() and not Path(source).exists()
     if bundled or source.startswith(simulated.PREFIX):
-        for key in ("frame", "slice_spacing"):
+        for key in ("frame", "unit", "slice_spacing"):
             if section[key]:
                 raise ConfigError(f"{name}.{key}: found {section[key]}, accepted with files and folders alone")
         whole = samples.load(sample, split or "all") if bundled else simulated.load(source)
     else:
-        whole = ebsd.read(source, section.frame or None, slice_spacing=section.slice_spacing or None)
+        whole = ebsd.read(
+            source, section.frame or None, slice_spacing=section.slice_spacing or None, unit=section.unit or None
+        )
     stop = tuple(b or n for b, n in zip(section.stop, whole.shape, strict=True))
     if tuple(section.start) != (0, 0, 0) or stop != whole.shape:
         try:

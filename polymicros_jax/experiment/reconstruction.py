@@ -152,6 +152,9 @@ def expansion(config: ConfigDict) -> Expansion:
         maps = {axis: _middle(reference, number) for number, axis in enumerate("xyz")}
     for axis, each in maps.items():
         require_group(each, kind, f"expand, map normal to {axis}")
+        if not each.mask.any():
+            where = f"expand.maps.{axis}" if reference is None else f"expand.volume: the section normal to {axis}"
+            raise ConfigError(f"{where}: found no observed voxel, accepted is at least one")
         _warn_of_phases(each, "expand.volume" if reference is not None else f"expand.maps.{axis}")
         if each.shape["xyz".index(axis)] != 1:
             raise ConfigError(

@@ -34,7 +34,7 @@ def faces(shape: tuple[int, ...], periodic: bool) -> Iterator[tuple[tuple[slice,
 
 def segment(
     q: Float[ArrayLike, "*grid 4"],
-    threshold: float = float(np.radians(5.0)),
+    threshold: float | int = float(np.radians(5.0)),
     group: str = "432",
     *,
     mask: Bool[ArrayLike, "..."] | None = None,
@@ -55,13 +55,17 @@ def segment(
         int32 labels 0, 1, ... in the order of the first voxel of each grain, and `UNASSIGNED`.
 
     Raises:
-        ValueError: the mask has another shape than the map.
+        ValueError: the mask has another shape than the map, or a threshold above half a turn.
 
     >>> angle = np.array([[0.0, 0.0, 0.2], [0.01, 0.2, 0.2]])  # half of the turn about z, in radians
     >>> q = np.stack([np.cos(angle), 0 * angle, 0 * angle, np.sin(angle)], axis=-1)
     >>> segment(q).tolist()
     [[0, 0, 1], [0, 1, 1]]
     """
+    if threshold > np.pi:
+        raise ValueError(
+            f"threshold: found {threshold}, accepted are radians up to pi; did you mean np.radians({threshold:g})?"
+        )
     q = np.asarray(q)
     shape = q.shape[:-1]
     observed = np.ones(shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)

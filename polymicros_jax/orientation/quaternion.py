@@ -2,7 +2,7 @@
 
 An orientation maps sample coordinates to crystal coordinates, `v_crystal = to_matrix(q) @ v_sample`; `to_matrix` is a
 homomorphism for the Hamilton product, so crystal symmetry multiplies from the left and a change of sample frame from
-the right. Angles are radians.
+the right. Angles are radians. An array whose last axis has the wrong length is a ValueError in every function.
 """
 
 from functools import partial
@@ -24,8 +24,23 @@ Quaternion = tuple[Array, Array, Array, Array]
 _compiled = partial(jax.jit, inline=True)
 
 
+def _components(values: ArrayLike, count: int, meaning: str) -> Array:
+    """The array, if its last axis has so many: JAX reads beyond the end of an axis what stands there last.
+
+    Raises:
+        ValueError: it has another number.
+    """
+    values = jnp.asarray(values)
+    if values.shape[-1:] != (count,):
+        hint = "; from_euler makes quaternions of Euler angles" if count == 4 and values.shape[-1:] == (3,) else ""
+        raise ValueError(
+            f"{meaning}: found an array of shape {values.shape}, accepted are {count} along the last axis{hint}"
+        )
+    return values
+
+
 def _split(q: ArrayLike) -> Quaternion:
-    q = jnp.asarray(q)
+    q = _components(q, 4, "quaternions")
     return q[..., 0], q[..., 1], q[..., 2], q[..., 3]
 
 
@@ -50,7 +65,7 @@ def normalise(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 4"]:
     >>> normalise(np.array([[3.0, 0.0, 4.0, 0.0], [0.0, 0.0, 0.0, 0.0]])).round(3).tolist()
     [[0.6, 0.0, 0.8, 0.0], [1.0, 0.0, 0.0, 0.0]]
     """
-    q = jnp.asarray(q)
+    q = _components(q, 4, "quaternions")
     square = jnp.sum(q * q, axis=-1, keepdims=True)
     zero = square <= 0
     identity = jnp.broadcast_to(jnp.eye(1, 4, dtype=q.dtype).reshape((1,) * (q.ndim - 1) + (4,)), q.shape)
@@ -64,7 +79,7 @@ def canonical(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 4"]:
     >>> canonical(np.array([-0.5, 0.5, 0.5, -0.5])).tolist()
     [0.5, -0.5, -0.5, 0.5]
     """
-    q = jnp.asarray(q)
+    q = _components(q, 4, "quaternions")
     return jnp.where(q[..., :1] < 0, -q, q)
 
 
@@ -129,7 +144,7 @@ def from_euler(euler: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 4"]:
     >>> from_euler(np.radians([[0.0, 0.0, 0.0], [0.0, 90.0, 0.0]])).round(4).tolist()
     [[1.0, 0.0, 0.0, 0.0], [0.7071, -0.7071, 0.0, 0.0]]
     """
-    euler = jnp.asarray(euler)
+    euler = _components(euler, 3, "Euler angles")
     phi1, Phi, phi2 = euler[..., 0], euler[..., 1], euler[..., 2]
     sigma, delta = 0.5 * (phi1 + phi2), 0.5 * (phi1 - phi2)
     c, s = jnp.cos(0.5 * Phi), jnp.sin(0.5 * Phi)
@@ -233,7 +248,7 @@ def from_rotation_vector(vector: Float[ArrayLike, "*batch 3"]) -> Float[Array, "
     >>> round(float(np.degrees(angle(from_rotation_vector(np.radians([0.0, 3.0, 4.0]))))), 3)
     5.0
     """
-    v = jnp.asarray(vector)
+    v = _components(vector, 3, "rotation vectors")
     square = jnp.sum(v * v, axis=-1, keepdims=True)
     small = square < 1e-8  # sin(t/2)/t = 1/2 - t^2/48 is exact to double precision below
     length = jnp.sqrt(jnp.where(small, 1.0, square))
@@ -251,7 +266,7 @@ def to_rodrigues(q: Float[ArrayLike, "*batch 4"]) -> Float[Array, "*batch 3"]:
     >>> to_rodrigues(from_axis_angle(np.array([0.0, 1.0, 0.0]), np.radians(90.0))).round(3).tolist()
     [0.0, 1.0, 0.0]
     """
-    q = jnp.asarray(q)
+    q = _components(q, 4, "quaternions")
     vector, w = q[..., 1:], q[..., :1]
     nowhere = (vector == 0) & (w == 0)
     return jnp.where(nowhere, 0.0, vector / jnp.where(nowhere, 1.0, w))
@@ -264,7 +279,7 @@ def from_rodrigues(rho: Float[ArrayLike, "*batch 3"]) -> Float[Array, "*batch 4"
     >>> round(float(np.degrees(angle(from_rodrigues(np.array([1.0, 1.0, 1.0]))))), 3)
     120.0
     """
-    rho = jnp.asarray(rho)
+    rho = _components(rho, 3, "Rodrigues vectors")
     longest = 0.5 * sqrt(jnp.finfo(rho.dtype).max)  # half a turn to every digit, and its square does not overflow
     rho = clip(rho, -longest, longest)
     w = 1.0 / jnp.sqrt(1.0 + jnp.sum(rho * rho, axis=-1, keepdims=True))

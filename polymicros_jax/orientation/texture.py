@@ -140,12 +140,20 @@ def pole_figure(
     The kernel is de la Vallee Poussin's, `(1 + k) cos^(2k)(angle / 2)`, whose mean over the sphere is exactly 1 and
     which falls to one half at `halfwidth`.
 
+    Raises:
+        ValueError: a half width of nought or of half a turn and more.
+
     >>> from polymicros_jax.orientation.quaternion import from_euler
     >>> cube = from_euler(np.zeros((4, 3)))
     >>> along, away = pole_figure(cube, (1, 0, 0), np.array([[0.0, 0.0, 1.0], [0.6, 0.0, 0.8]]))
     >>> round(float(along), 1), round(float(away), 1)  # multiples of random: all poles, and none within 36 degrees
     (27.1, 0.0)
     """
+    if not 0 < halfwidth < np.pi:
+        raise ValueError(
+            f"halfwidth: found {halfwidth}, accepted are radians between 0 and pi; "
+            f"did you mean np.radians({halfwidth:g})?"
+        )
     exponent = float(np.log(0.5) / (2 * np.log(np.cos(0.5 * halfwidth))))
     points = jnp.asarray(directions)
     targets = points.reshape(-1, 3)

@@ -53,7 +53,7 @@ def directional_average(
     f: Float[ArrayLike, "*n h h"],
     direction: Sequence[float | int],
     *,
-    half_angle: float = math.radians(15),
+    half_angle: float | int = math.radians(15),
     spacing: Sequence[float | int] | None = None,
     width: float | int | None = None,
     weights: Float[ArrayLike, "*n"] | None = None,
@@ -69,13 +69,17 @@ def directional_average(
         weights: as in `radial_average`.
 
     Raises:
-        ValueError: for a direction that is zero or has the wrong number of components.
+        ValueError: for a direction that is zero or has the wrong number of components, and a half angle above pi.
 
     >>> x = np.abs(np.fft.fftfreq(8) * 8)
     >>> f = np.broadcast_to(np.exp(-x)[:, None, None, None], (8, 8, 1, 1))  # falls along x alone
     >>> [directional_average(f, axis)[1][:3, 0, 0].round(2).tolist() for axis in ((1, 0), (0, 1))]
     [[1.0, 0.37, 0.14], [1.0, 1.0, 1.0]]
     """
+    if half_angle > math.pi:
+        raise ValueError(
+            f"half_angle: found {half_angle}, accepted are radians up to pi; did you mean np.radians({half_angle:g})?"
+        )
     f = jnp.asarray(f)
     vectors = _lag_vectors(f.shape[:-2], spacing)
     axis = np.asarray(direction, float)
@@ -99,13 +103,18 @@ def coherence_length(
     threshold: float = math.exp(-1),
     spacing: Sequence[float | int] | None = None,
     direction: Sequence[float | int] | None = None,
-    half_angle: float = math.radians(15),
+    half_angle: float | int = math.radians(15),
+    width: float | int | None = None,
 ) -> Float[Array, " h"]:
     """Distance at which each channel's autocovariance, averaged over shells, first falls to `threshold` of its
     variance.
 
     The crossing is interpolated linearly between shells. Infinity where the threshold is not reached within half the
-    domain: such a field is too coherent for its domain (Sec. 3.1). With `direction`, the distance along it.
+    domain: such a field is too coherent for its domain (Sec. 3.1). With `direction`, the distance along it. `spacing`
+    and `width` are those of `radial_average`.
+
+    Raises:
+        ValueError: shells so thick that there is none beyond zero lag; besides what `directional_average` refuses.
 
     >>> x = np.abs(np.fft.fftfreq(64) * 64)
     >>> f = np.exp(-x / 5.0)[:, None, None]
@@ -113,9 +122,16 @@ def coherence_length(
     (5.0, 1.0)
     """
     if direction is None:
-        radii, profile = radial_average(covariances, spacing=spacing)
+        radii, profile = radial_average(covariances, spacing=spacing, width=width)
     else:
-        radii, profile = directional_average(covariances, direction, half_angle=half_angle, spacing=spacing)
+        radii, profile = directional_average(
+            covariances, direction, half_angle=half_angle, spacing=spacing, width=width
+        )
+    if len(radii) < 2:
+        raise ValueError(
+            f"width: found {'none, the largest voxel edge' if width is None else width}, which leaves no shell beyond "
+            "zero lag within half the shortest axis; accepted is a smaller one"
+        )
     own = jnp.diagonal(profile, axis1=-2, axis2=-1)
     return crossing(radii, own / own[:1], threshold)
 

@@ -112,12 +112,17 @@ def extent(shape: tuple[int, ...], axis: int, spacing: tuple[float, float, float
 def label_micrometres(axes: Axes, axis: int) -> None:
     """Names the axes of a plane normal to `axis`, in micrometres.
 
+    In a plane normal to z, a map, y is turned to run downwards, as the microscope shows it (docs/conventions.md).
+
     >>> axes = figure(2.0, 2.0).subplots()
     >>> label_micrometres(axes, 1)
     >>> axes.get_xlabel(), axes.get_ylabel()
     ('x (µm)', 'z (µm)')
     """
     right, up = in_plane_axes(axis)
+    if axis == 2:
+        bottom, top = sorted(axes.get_ylim(), reverse=True)
+        axes.set_ylim(bottom, top)
     axes.set_xlabel(f"{AXES[right]} (µm)", fontsize=8)
     axes.set_ylabel(f"{AXES[up]} (µm)", fontsize=8)
     axes.tick_params(labelsize=7)

@@ -14,6 +14,7 @@ from polymicros_jax.data import ebsd, export
 from polymicros_jax.data.errors import DataError
 from polymicros_jax.data.volume import OrientationVolume, crop
 from polymicros_jax.orientation import quaternion
+from polymicros_jax.orientation.grains import UNASSIGNED
 
 # to_euler and from_euler in float32: angles to 1e-6, files to 1e-6 rad (.ang) or float32 (.dream3d).
 DEGREES = 5e-4
@@ -188,8 +189,14 @@ def test_damask_grains_are_averaged_over_equivalent_orientations(tmp_path: Path)
 def test_damask_refuses_unobserved_voxels(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"found 2 unobserved voxels.*repair.fill"):
         export.write_damask(with_holes(grains()), tmp_path / "a.vti")
-    with pytest.raises(DataError, match="grains: found shape"):
-        export.write_damask(grains(), tmp_path / "a.vti", grains=np.zeros((2, 2, 2), int))
+    labels = np.array(grains().fields["grain"])
+    for wrong, reason in (
+        (np.zeros((2, 2, 2), int), r"grains: found int64 of shape \(2, 2, 2\)"),
+        (labels + 0.5, "grains: found float64"),
+        (np.where(labels == 1, UNASSIGNED, labels), f"found {(labels == 1).sum()} voxels of no grain"),
+    ):
+        with pytest.raises(DataError, match=reason):
+            export.write_damask(grains(), tmp_path / "a.vti", grains=wrong)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -304,10 +311,35 @@ def test_volume_goes_to_a_folder_of_ang_and_back(tmp_path: Path) -> None:
     assert back.spacing == volume.spacing
     assert np.array_equal(back.mask, volume.mask)
     assert far(back, volume) < DEGREES
+    # Sections of a longer stack would be read with those of this one.
+    with pytest.raises(DataError, match=r"section_0003.ang, which is none of the 3 sections"):
+        export.write_ang(volume.crop((0, 0, 0), (5, 4, 3)), folder, frame="edax")
+    assert export.write_ang(volume, folder, frame="edax") == folder
     with pytest.raises(DataError, match="12 sections"):
         export.write(volume, tmp_path / "a.ang", frame="edax")
     with pytest.raises(DataError, match="frame: found 'tsl'"):
         export.write_ang(volume, tmp_path / "other", frame="tsl")
+
+
+def test_ang_holds_no_nan(tmp_path: Path) -> None:
+    """A filled point whose confidence index is not a number stays observed, with the index of what nobody measured."""
+    section = grains((5, 4, 1))
+    confidence = np.full(section.shape, np.nan, np.float32)
+    path = export.write_ang(
+        dataclasses.replace(section, fields={"confidence": confidence}), tmp_path / "a.ang", frame="none"
+    )
+    assert "nan" not in path.read_text()
+    back = ebsd.read(path, frame="none")
+    assert back.mask.all()
+    assert (back.fields["confidence"] == 0).all()
+
+
+def test_dream3d_origin_is_kept_in_the_provenance(tmp_path: Path) -> None:
+    path = export.write(grains((5, 4, 3)), tmp_path / "a.dream3d")
+    assert "origin" not in ebsd.read(path).provenance
+    with h5py.File(path, "r+") as file:
+        file["DataStructure/Image Geometry"].attrs["_ORIGIN"] = np.array([10, 20, 30], np.float32)
+    assert ebsd.read(path).provenance["origin"] == [10, 20, 30]
 
 
 @pytest.mark.parametrize("name", ["A.VTI", "A.DREAM3D", "A.NPZ"])

@@ -137,3 +137,8 @@ def test_equivalent_diameters():
         grains.equivalent_diameters(ball, (1.0, 1.0))
     with pytest.raises(ValueError, match="accepted are 2 or 3"):
         grains.equivalent_diameters(ball[:, :1, :1])
+
+
+def test_a_threshold_in_degrees_is_refused():
+    with pytest.raises(ValueError, match=r"radians up to pi; did you mean np.radians\(5\)"):
+        grains.segment(np.eye(1, 4)[None].astype(np.float32), 5.0)

@@ -2,11 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from polymicros_jax.orientation import matching, quaternion, symmetry
+from polymicros_jax.orientation import embedding, matching, quaternion, symmetry
 
 F32 = 1e-6  # products of a few unit-size float32 numbers: about ten roundings of 6e-8
 
@@ -213,3 +214,27 @@ def test_rodrigues_vectors_of_half_turns(axis):
     np.testing.assert_allclose(quaternion.from_rodrigues(rho), half_turn, atol=F32)
     # Squares of such a length are beyond single precision.
     np.testing.assert_allclose(quaternion.from_rodrigues((1e20 * axis).astype(np.float32)), half_turn, atol=F32)
+
+
+WRONG = {
+    "encode": lambda: embedding.encode(np.ones((5, 3), np.float32)),
+    "to_euler": lambda: quaternion.to_euler(np.ones((5, 3), np.float32)),
+    "multiply": lambda: quaternion.multiply(np.ones((5, 3), np.float32), np.ones((5, 3), np.float32)),
+    "canonical": lambda: quaternion.canonical(np.ones((5, 3), np.float32)),
+    "to_rodrigues": lambda: quaternion.to_rodrigues(np.ones((5, 3), np.float32)),
+    "disorientation": lambda: quaternion.disorientation(np.ones((5, 3), np.float32), np.ones((5, 3), np.float32)),
+    "from_euler": lambda: quaternion.from_euler(np.ones((5, 4), np.float32)),
+    "from_rodrigues": lambda: quaternion.from_rodrigues(np.ones((5, 4), np.float32)),
+    "from_rotation_vector": lambda: quaternion.from_rotation_vector(np.ones((5, 4), np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_angles_are_not_taken_for_quaternions_nor_the_reverse(name, monkeypatch):
+    """By the functions themselves: a user has no checks of shapes in signatures."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    count = 3 if name.startswith("from") else 4
+    with pytest.raises(
+        ValueError, match=rf"found an array of shape \(5, .\), accepted are {count} along the last axis"
+    ):
+        WRONG[name]()

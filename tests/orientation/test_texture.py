@@ -173,3 +173,9 @@ def test_what_has_no_weight_may_be_nan():
     q[19] = np.nan
     weighted = texture.odf_coefficients(q, 4, weights=(np.arange(20) < 19).astype(np.float32))
     np.testing.assert_allclose(weighted[4], alone[4], atol=1e-5)
+
+
+@pytest.mark.parametrize("halfwidth", [7.5, 0.0])
+def test_a_halfwidth_in_degrees_is_refused(halfwidth):
+    with pytest.raises(ValueError, match="accepted are radians between 0 and pi"):
+        texture.pole_figure(np.eye(1, 4, dtype=np.float32), (1, 0, 0), np.eye(3, dtype=np.float32), halfwidth=halfwidth)

@@ -64,6 +64,8 @@ def test_directional_average_is_one_sided():
         np.testing.assert_allclose(got[:, 0, 0], sign * radii, atol=1e-6)
     with pytest.raises(ValueError, match="direction"):
         averages.directional_average(as_pairs(x), (0, 0, 0))
+    with pytest.raises(ValueError, match=r"did you mean np.radians\(15\)"):
+        averages.directional_average(as_pairs(x), (1, 0, 0), half_angle=15)
 
 
 def test_coherence_length_of_known_decays():
@@ -85,6 +87,17 @@ def test_coherence_length_of_known_decays():
 
 def test_coherence_that_never_decays_is_infinite():
     assert np.isinf(averages.coherence_length(jnp.ones((8, 8, 8, 1, 1)))).all()
+
+
+def test_shells_thicker_than_the_domain_are_refused():
+    """Plates: the largest edge, the thickness of a shell by default, is more than half the shortest axis."""
+    spacing = (0.05, 0.05, 1.0)
+    f = as_pairs(np.exp(-distances((32, 32, 16), spacing) / 0.2))
+    with pytest.raises(ValueError, match="width: found none, the largest voxel edge, which leaves no shell"):
+        averages.coherence_length(f, spacing=spacing)
+    # Shells of one small edge, interpolated linearly: the curvature is 1 / 0.2^2 / e, 0.05^2 / 8 of it is 0.003.
+    found = averages.coherence_length(f, spacing=spacing, width=0.05)
+    np.testing.assert_allclose(found, 0.2, atol=0.01)
 
 
 def test_empty_shells_are_bridged():

@@ -35,6 +35,7 @@ def test_every_voxel_shows_its_colour_at_its_place() -> None:
         right, up = (a for a in range(3) if a != axis)
         assert axes.get_xlabel() == f"{'xyz'[right]} (µm)"
         assert axes.get_ylabel() == f"{'xyz'[up]} (µm)"
+        assert axes.yaxis_inverted() == (axis == 2)  # a map is shown as the microscope shows it
         for i, j in np.ndindex(plane.shape[:2]):
             seen = pixel(drawing, buffer, axes, (i + 0.5) * SPACING[right], (j + 0.5) * SPACING[up])
             np.testing.assert_allclose(seen, plane[i, j], atol=BYTE)

@@ -2,7 +2,8 @@
 
 Orientations are recomputed from Euler angles: quaternions in these files are stored as (x, y, z, w), and those of
 synthetic builders may disagree with the angles. Positions and angles of a DREAM.3D volume are in one frame, so `frame`
-may be omitted; giving it corrects a volume that was imported without the recommended transformations.
+may be omitted; giving it corrects a volume that was imported without the recommended transformations. A volume begins
+at zero here: the file's origin, where it has another, stands in the provenance.
 """
 
 from pathlib import Path
@@ -42,7 +43,7 @@ def read_dream3d(path: Path, frame: str | None = None) -> OrientationVolume:
         version = hdf.string(file.attrs.get("FileVersion", ""))
         if version not in ("7.0", "8.0"):
             raise DataError(f"{path}: FileVersion: found {version!r}, accepted are '7.0' and '8.0'")
-        geometry, shape, spacing = _geometry_7(path, file) if version == "7.0" else _geometry_8(path, file)
+        geometry, shape, spacing, origin = _geometry_7(path, file) if version == "7.0" else _geometry_8(path, file)
         cells = _cells(path, geometry, shape)
         euler = _euler(path, geometry, cells, shape)
         phase = _per_voxel(path, geometry, cells, shape, "Phases")
@@ -59,7 +60,7 @@ def read_dream3d(path: Path, frame: str | None = None) -> OrientationVolume:
         mask=mask,
         spacing=spacing,
         symmetry=tuple(groups),
-        provenance={"source": path.name, "format": f"dream3d {version}", "phases": names},
+        provenance={"source": path.name, "format": f"dream3d {version}", "phases": names, **origin},
         fields=fields,
     )
     return to_map(volume, known)
@@ -67,6 +68,12 @@ def read_dream3d(path: Path, frame: str | None = None) -> OrientationVolume:
 
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
+
+
+def _origin(values: Any) -> dict[str, list[float]]:
+    """What the provenance keeps of where the file's grid begins, in micrometres; nothing where that is zero."""
+    corner = np.asarray(values, float).reshape(-1).tolist()
+    return {"origin": corner} if any(corner) else {}
 
 
 def _three(path: Path, what: str, values: Any) -> list[Any]:
@@ -83,17 +90,17 @@ def _one(path: Path, found: list[h5py.Group]) -> h5py.Group:
     return found[0]
 
 
-def _geometry_7(path: Path, file: h5py.File) -> tuple[h5py.Group, Shape, Spacing]:
+def _geometry_7(path: Path, file: h5py.File) -> tuple[h5py.Group, Shape, Spacing, dict[str, list[float]]]:
     containers = hdf.group(path, file, "DataContainers")
     found = [containers[key] for key in containers if f"{key}/_SIMPL_GEOMETRY/DIMENSIONS" in containers]
     container = _one(path, found)
     geometry = container["_SIMPL_GEOMETRY"]
     nx, ny, nz = _three(path, "DIMENSIONS", geometry["DIMENSIONS"][()])
     dx, dy, dz = _three(path, "SPACING", hdf.array(path, geometry, "SPACING"))
-    return container, (nx, ny, nz), (dx, dy, dz)
+    return container, (nx, ny, nz), (dx, dy, dz), _origin(geometry["ORIGIN"][()] if "ORIGIN" in geometry else 0.0)
 
 
-def _geometry_8(path: Path, file: h5py.File) -> tuple[h5py.Group, Shape, Spacing]:
+def _geometry_8(path: Path, file: h5py.File) -> tuple[h5py.Group, Shape, Spacing, dict[str, list[float]]]:
     found: list[h5py.Group] = []
 
     def visit(_: str, item: h5py.HLObject) -> None:
@@ -104,7 +111,7 @@ def _geometry_8(path: Path, file: h5py.File) -> tuple[h5py.Group, Shape, Spacing
     geometry = _one(path, found)
     nx, ny, nz = _three(path, "_DIMENSIONS", geometry.attrs["_DIMENSIONS"])
     dx, dy, dz = _three(path, "_SPACING", geometry.attrs["_SPACING"])
-    return geometry, (nx, ny, nz), (dx, dy, dz)
+    return geometry, (nx, ny, nz), (dx, dy, dz), _origin(geometry.attrs.get("_ORIGIN", 0.0))
 
 
 def _cells(path: Path, geometry: h5py.Group, shape: Shape) -> h5py.Group:

@@ -106,9 +106,8 @@ def _check_values(scan: Scan) -> None:
     angles = scan.euler[scan.observed]
     if angles.size and not np.all(np.abs(angles) <= FULL_TURNS + 1e-3):
         worst = angles.flat[np.argmax(np.nan_to_num(np.abs(angles), nan=np.inf))]
-        raise DataError(
-            f"{scan.path}: Euler angles: found {worst}, accepted are radians up to 4 pi (are these degrees?)"
-        )
+        hint = " (are these degrees?)" if np.isfinite(worst) else ""
+        raise DataError(f"{scan.path}: Euler angles: found {worst}, accepted are radians up to 4 pi{hint}")
     phases = scan.phase[scan.observed]
     if phases.size and (phases.min() < 1 or phases.max() > len(scan.groups)):
         bad = phases.min() if phases.min() < 1 else phases.max()

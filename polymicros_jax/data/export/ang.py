@@ -27,7 +27,8 @@ def write_ang(volume: OrientationVolume, path: str | Path, *, frame: str) -> Pat
             `data.ebsd.frames`.
 
     Raises:
-        DataError: an unknown frame, or a file name for a volume of several sections.
+        DataError: an unknown frame, a file name for a volume of several sections, or a folder that holds sections
+            beyond those of the volume, which would be read with them.
 
     >>> from polymicros_jax.data.ebsd import read
     >>> from polymicros_jax.data.samples import load
@@ -49,9 +50,15 @@ def write_ang(volume: OrientationVolume, path: str | Path, *, frame: str) -> Pat
         raise DataError(
             f"{target}: found a file name for {sections} sections, accepted is a folder, or a volume with nz = 1"
         )
+    names = [f"section_{k:04d}.ang" for k in range(sections)]
+    others = sorted({each.name for each in target.glob("*.ang")} - set(names))
+    if others:
+        raise DataError(
+            f"{target}: found {others[0]}, which is none of the {sections} sections; accepted is a new folder"
+        )
     turned = from_map(volume, frame)
-    for k in range(sections):
-        _write_map(take(turned, np.s_[:, :, k : k + 1]), target / f"section_{k:04d}.ang")
+    for k, name in enumerate(names):
+        _write_map(take(turned, np.s_[:, :, k : k + 1]), target / name)
     return target
 
 
@@ -66,7 +73,8 @@ def _write_map(volume: OrientationVolume, path: Path) -> None:
 
     def column(name: str, default: float) -> np.ndarray:
         values = volume.fields.get(name)
-        return np.full(nx * ny, default) if values is None else values[:, :, 0].T.reshape(-1)
+        # What is not a number is nothing to rely on; no reader takes it for a number.
+        return np.full(nx * ny, default) if values is None else np.nan_to_num(values[:, :, 0].T.reshape(-1), nan=0.0)
 
     table = np.column_stack(
         [

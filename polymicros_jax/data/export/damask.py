@@ -32,8 +32,9 @@ def write_damask(
     Args:
         volume: what to simulate; every voxel must be observed (see `data.repair.fill`).
         path: the geometry, `.vti`.
-        grains: ``(nx, ny, nz)`` integer ids; voxels of one id and phase become one material with their mean
-            orientation. By default voxels share a material where phase and quaternion are identical.
+        grains: ``(nx, ny, nz)`` integer ids from 0 on; voxels of one id and phase become one material with their mean
+            orientation. A number below 0 is no grain (`orientation.grains.UNASSIGNED`). By default voxels share a
+            material where phase and quaternion are identical.
         phases: phase name to its DAMASK entry (lattice, mechanical, ...), JSON-compatible. Names are the volume's
             ``provenance["phases"]``, or ``phase_1``, ``phase_2``.
 
@@ -41,8 +42,8 @@ def write_damask(
         The two paths.
 
     Raises:
-        DataError: unobserved voxels, `grains` of another shape, entries for a phase that the volume has not, or two
-            phases of one name, which DAMASK cannot tell apart.
+        DataError: unobserved voxels, `grains` of another shape or type or with voxels of no grain, entries for a phase
+            that the volume has not, or two phases of one name, which DAMASK cannot tell apart.
 
     >>> from polymicros_jax.data.simulated import load
     >>> volume = load("simulated/voronoi?side=8&grains=5")
@@ -55,8 +56,17 @@ def write_damask(
         raise DataError(
             f"{path}: mask: found {missing} unobserved voxels, accepted are none; fill them with data.repair.fill"
         )
-    if grains is not None and grains.shape != volume.shape:
-        raise DataError(f"{path}: grains: found shape {grains.shape}, accepted is {volume.shape}")
+    if grains is not None:
+        grains = np.asarray(grains)
+        if grains.shape != volume.shape or grains.dtype.kind not in "iu":
+            raise DataError(
+                f"{path}: grains: found {grains.dtype} of shape {grains.shape}, accepted are integers of {volume.shape}"
+            )
+        if grains.min() < 0:
+            raise DataError(
+                f"{path}: grains: found {int((grains < 0).sum())} voxels of no grain (a number below 0), accepted are "
+                "none: they would share one orientation; segment without a minimum size, or give them a grain"
+            )
     names = volume.phase_names
     unknown = sorted(set(phases or {}) - set(names))
     if unknown:
