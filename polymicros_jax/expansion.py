@@ -120,8 +120,8 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
             **_structure(volume, periodic=True),
             "far_share": float(np.mean(np.asarray(distance) > FAR * kind.norm)),
         }
-        if truth is not None:
-            rows[name]["unmatched_rms"] = unmatched_error(field, truth)
+        if truth is not None and np.isfinite(unmatched := unmatched_error(field, truth)):
+            rows[name]["unmatched_rms"] = unmatched
         if number >= len(fields):
             continue
         folder = workdir / f"draw_{number:02d}"
@@ -211,13 +211,15 @@ def _baselines(
     objects: experiment.Expansion, targets: SliceTargets, kept: Path
 ) -> dict[str, Float[Array, "nx ny nz h"]]:
     """What the draws must be better than: the prior that knows no map, and the statistics without a prior."""
-    key, prior = jax.random.key(objects.seed), objects.prior
+    # Keys of their own: with those of the targets the prior would start from the noise that these were fitted from.
+    free_key, noise_key = jax.random.split(jax.random.fold_in(jax.random.key(objects.seed), 1))
+    prior = objects.prior
 
     def free() -> Array:
-        return draw_free(key, prior, objects.shape, steps=objects.settings["steps"])
+        return draw_free(free_key, prior, objects.shape, steps=objects.settings["steps"])
 
     def matched() -> Array:
-        noise = jax.random.normal(key, (*objects.shape, prior.network.channels))
+        noise = jax.random.normal(noise_key, (*objects.shape, prior.network.channels))
         condition = two_point(targets.planes, targets.mean, budget=BASELINE_BUDGET)
         return jax.jit(lambda x: condition.match(x, 1e-5).field)(noise)
 
@@ -239,10 +241,16 @@ def _plane_errors(field: Float[Array, "nx ny nz h"], planes: dict[str, Array]) -
 def unmatched_error(field: Float[Array, "nx ny nz h"], reference: Float[Array, "mx my mz h"], reach: int = 6) -> float:
     """Root mean square difference of covariances at lags on none of the matched planes, over the mean variance.
 
-    Lags from 1 to ``reach`` voxels along every axis, all signs; the volume is periodic, the reference is not.
+    Lags from 1 to ``reach`` voxels along every axis, all signs, as far as both have them: less than half of an axis.
+    NaN where they have none along one. The volume is periodic, the reference is not.
     """
-    lags = [lag for lag in range(-reach, reach + 1) if lag != 0]
-    pick = np.ix_(lags, lags, lags)
+    lags = [
+        [lag for lag in range(-reach, reach + 1) if lag != 0 and 2 * abs(lag) < min(n, m)]
+        for n, m in zip(field.shape[:3], reference.shape[:3], strict=True)
+    ]
+    if not all(lags):
+        return float("nan")
+    pick = np.ix_(*lags)
     ours = covariances(field, periodic=True)[pick]
     theirs = covariances(reference, periodic=False)[pick]
     variance = jnp.mean(jnp.var(reference, axis=(0, 1, 2)))

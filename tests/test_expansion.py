@@ -1,6 +1,7 @@
 """The expand task: what it measures of draws and baselines, and the files it leaves."""
 
 import dataclasses
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -60,6 +61,44 @@ def test_draws_stand_beside_both_baselines_and_go_into_files(tmp_path: Path) -> 
     angle = quaternion.disorientation(found, read(run / "draw_00" / "volume.npz").quaternions, "432")
     assert float(jnp.rad2deg(angle).max()) < 0.1
     assert (run / "report.html").read_text().count("data:image/png;base64,") >= 5
+
+
+def test_unmatched_lags_are_those_that_both_have() -> None:
+    """Against the sum over pairs; a thin reference has fewer lags, and none along an axis of two voxels."""
+    rng = np.random.default_rng(0)
+    volume, reference = rng.normal(size=(8, 8, 8, 2)), rng.normal(size=(9, 8, 5, 2)) + np.arange(9)[:, None, None, None]
+    volume, reference = jnp.asarray(volume, jnp.float32), jnp.asarray(reference, jnp.float32)
+
+    def of_pairs(m: jax.Array, lag: tuple[int, ...], periodic: bool) -> np.ndarray:
+        m = np.asarray(m) - np.asarray(m).mean((0, 1, 2))
+        if periodic:
+            one, other = m, np.roll(m, [-r for r in lag], (0, 1, 2))
+        else:
+            one = m[tuple(slice(max(0, -r), n - max(0, r)) for r, n in zip(lag, m.shape, strict=False))]
+            other = m[tuple(slice(max(0, r), n - max(0, -r)) for r, n in zip(lag, m.shape, strict=False))]
+        return one.reshape(-1, 2).T @ other.reshape(-1, 2) / one[..., 0].size
+
+    sides = [[r for r in range(-3, 4) if r], [r for r in range(-3, 4) if r], [-2, -1, 1, 2]]
+    apart = [of_pairs(volume, lag, True) - of_pairs(reference, lag, False) for lag in itertools.product(*sides)]
+    expected = float(np.sqrt(np.mean(np.square(apart))) / np.asarray(reference).var((0, 1, 2)).mean())
+    assert expansion.unmatched_error(volume, reference) == pytest.approx(expected, rel=1e-4)
+    assert np.isnan(expansion.unmatched_error(volume, reference[:, :, :2]))
+
+
+def test_baselines_do_not_start_from_the_noise_of_the_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[jax.Array] = []
+    objects = dataclasses.replace(_objects(tmp_path, monkeypatch, draws=1), baselines=True)
+    monkeypatch.setattr(expansion, "expand", lambda *_, **__: KIND.encode(GROWN.quaternions)[None])
+    field = KIND.encode(GROWN.quaternions)
+    fit: list[jax.Array] = []
+    targets = SliceTargets(plane_covariances(field), jnp.mean(field, (0, 1, 2)), jnp.zeros(()))
+    monkeypatch.setattr(expansion, "slice_targets", lambda key, *_, **__: (fit.append(key), targets)[1])
+    monkeypatch.setattr(expansion, "draw_free", lambda key, *_, **__: (keys.append(key), field)[1])
+    monkeypatch.setattr(expansion, "BASELINE_BUDGET", 7)
+    expansion.run(dataclasses.replace(objects, settings={"draws": 1, "steps": 2}), tmp_path)
+    root = jax.random.key(objects.seed)
+    used = [np.asarray(jax.random.key_data(key)).tolist() for key in (root, *jax.random.split(root), *fit)]
+    assert np.asarray(jax.random.key_data(keys[0])).tolist() not in used
 
 
 def test_files_of_a_draw_number_grains_alike_and_name_their_phase(

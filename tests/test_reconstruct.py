@@ -1,17 +1,22 @@
 """Zero-shot reconstruction with priors small enough to know by heart."""
 
+import dataclasses
+
 import flax.struct
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
+from polymicros_jax.conditioners.crystals import CrystalGuide
 from polymicros_jax.conditioners.slice_targets import SliceTargets, slice_targets
-from polymicros_jax.conditioners.two_point import TwoPoint, plane_covariances
+from polymicros_jax.conditioners.two_point import TwoPoint, TwoPointGuide, plane_covariances
 from polymicros_jax.diffusion.sampler import EDM_CHURN
 from polymicros_jax.diffusion.schedule import karras
 from polymicros_jax.diffusion.tiling import tiled
 from polymicros_jax.models import unet3d
+from polymicros_jax.orientation import quaternion, representation
 from polymicros_jax.orientation.interpolation import linear
 from polymicros_jax.reconstruct import expand, filling, growing, super_resolve
 from polymicros_jax.reconstruct.drawing import check_prior, first_level, tiled_denoiser
@@ -228,6 +233,20 @@ def test_volumes_grow_on_a_torus_with_fresh_noise_only_where_the_state_is_matche
     assert (calls[0].get("condition") is None) == (until is not None)
 
 
+def test_crystals_are_made_before_statistics_are_matched(monkeypatch):
+    """The outer guide has the last word while the noise is high: the match, which a crystal would undo."""
+    found = []
+    monkeypatch.setattr(growing, "guided", lambda denoise, guides: found.extend(guides))
+    drawn(monkeypatch, growing)
+    kind = representation.get("gsh4")
+    prior = Prior({}, dataclasses.replace(NETWORK, channels=9), D, "gsh4")
+    volume = kind.encode(quaternion.random(KEY, (8, 8, 8)))
+    targets = SliceTargets(plane_covariances(volume), jnp.mean(volume, axis=(0, 1, 2)), jnp.zeros(()))
+    with jax.disable_jit():
+        expand(KEY, prior, {"z": volume[:, :, 0]}, (8, 8, 8), steps=8, targets=targets)
+    assert [type(guide) for guide in found] == [CrystalGuide, TwoPointGuide]
+
+
 def test_five_observations_are_compiled_once():
     super_resolve(KEY, PRIOR, FIELD, KNOWN, steps=8)
     before = filling._fill._cache_size()
@@ -255,6 +274,13 @@ def test_meaningless_tasks_are_refused(change, reason):
     arguments = {"field": FIELD, "known": KNOWN, **change}
     with pytest.raises(ValueError, match=reason):
         super_resolve(KEY, PRIOR, arguments.pop("field"), arguments.pop("known"), **arguments)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 8, 2), (1, 8, 8, 2)])
+def test_a_guess_of_another_shape_is_not_spread_out(shape, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a user has no checks of shapes in signatures
+    with pytest.raises(ValueError, match=r"guess: found shape .*, accepted is the field's"):
+        super_resolve(KEY, PRIOR, FIELD, KNOWN, start=0.0, guess=np.zeros(shape, np.float32))
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ def _stiffness(
     planes: Mapping[str, Float[Array, "_ _ h h"]], grid: tuple[int, int, int]
 ) -> Float[Array, "nx ny half 1"]:
     """How fast the covariances change with each mode of a field that has them: the trace of the summed spectra."""
-    total, gaps = jnp.zeros(grid), jnp.asarray(False)
+    total, gaps = jnp.zeros(grid, jnp.result_type(*planes.values())), jnp.asarray(False)
     for axis, name in enumerate("xyz"):
         if name in planes:
             missing = jnp.isnan(planes[name])

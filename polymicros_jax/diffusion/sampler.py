@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -73,7 +74,8 @@ def sample(
       The draw, of the shape of ``init``.
 
     Raises:
-      ValueError: ``skip`` outside ``0 <= skip < N``, or ``repeats`` below 1.
+      ValueError: ``skip`` outside ``0 <= skip < N``, ``repeats`` below 1, or levels that do not fall to 0 (checked
+        where they are concrete).
 
     >>> from polymicros_jax.diffusion.schedule import karras
     >>> denoise = lambda x, sigma: x / (1 + sigma**2)  # exact for white data of variance 1
@@ -87,6 +89,10 @@ def sample(
         raise ValueError(f"skip = {skip}: accepted is 0 <= skip < {steps}, the number of steps")
     if repeats < 1:
         raise ValueError(f"repeats = {repeats}: each step is taken at least once")
+    if not isinstance(sigmas, jax.core.Tracer):
+        levels = np.asarray(sigmas)
+        if levels[-1] != 0 or not np.all(np.diff(levels) < 0):
+            raise ValueError(f"sigmas: found {levels.round(4).tolist()}, accepted are levels that fall to exactly 0")
     sigmas = sigmas.astype(init.dtype)
     init_key, loop_key = jax.random.split(key)
     start = sigmas[skip] * jax.random.normal(init_key, init.shape, init.dtype)

@@ -29,8 +29,8 @@ def tiled(denoise: Denoiser, tile: int, overlap: int, *, periodic: bool = False,
       tile: side of a tile in voxels; an axis shorter than that is taken whole (open) or repeated (periodic).
       overlap: voxels that neighbours share, at least 4 and at most half a tile.
       periodic: whether the large field wraps.
-      multiple: tiles start at multiples of it, so that a strided network sees every voxel at the same place of its
-        grid.
+      multiple: tiles start at multiples of it (on an open axis that is itself a multiple of it), so that a strided
+        network sees every voxel at the same place of its grid.
 
     Returns:
       ``denoise(x, sigma)`` for fields ``(nx, ny, nz, h)`` and one noise level.

@@ -38,6 +38,7 @@ def linear(
     axis = missing_axis(mask)
     if axis is None:
         return harmonic(field, mask)
+    field = _floating(field)
     filled = np.array(nearest_known(field, mask))
     lower, upper, weight = _brackets(mask, axis)
     inside = (lower >= 0) & (upper < mask.shape[axis]) & ~mask
@@ -121,7 +122,7 @@ def harmonic(
     [0.0, 1.0, 2.0, 3.0]
     """
     mask = np.asarray(known)
-    filled = np.array(nearest_known(field, mask))
+    filled = np.array(nearest_known(_floating(field), mask))
     unknown = np.full(mask.shape, -1, dtype=np.int64)
     unknown[~mask] = np.arange(int((~mask).sum()))
     matrix, sources = _laplacian(mask, unknown)
@@ -135,6 +136,12 @@ def harmonic(
             raise RuntimeError(f"harmonic: channel {channel} did not converge in {failed} iterations")
         flat[~mask.ravel(), channel] = solution
     return flat.reshape(filled.shape)
+
+
+def _floating(field: ArrayLike) -> np.ndarray:
+    """The values as floating-point numbers: between integers lie none."""
+    values = np.asarray(field)
+    return values.astype(np.result_type(values.dtype, np.float32))
 
 
 def _laplacian(

@@ -76,8 +76,8 @@ def super_resolve(
 
     Raises:
       ValueError: an unknown method; nothing known; everything known; known voxels or a guess that are not finite; a
-        field whose channels are not the prior's; a ``known`` of another shape or type; a theta, a start or a number of
-        draws or steps out of range; a guess without start.
+        guess of another shape or without start; a field whose channels are not the prior's; a ``known`` of another
+        shape or type; a theta, a start or a number of draws or steps out of range.
       TypeError: what stands in the place of the prior is none.
       FloatingPointError: a draw that is not finite, with the seed.
 
@@ -198,6 +198,8 @@ def _initial(values: np.ndarray, mask: np.ndarray, start: float | None, guess: A
         return np.where(mask[..., None], values, 0.0).astype(values.dtype)
     if guess is None:
         return linear(values, mask)
+    if np.shape(guess) != values.shape:
+        raise ValueError(f"guess: found shape {np.shape(guess)}, accepted is the field's, {values.shape}")
     init = np.where(mask[..., None], values, np.asarray(guess)).astype(values.dtype)
     if not np.isfinite(init).all():
         raise ValueError("guess: holds values that are not finite at unknown voxels")
@@ -207,6 +209,7 @@ def _initial(values: np.ndarray, mask: np.ndarray, start: float | None, guess: A
 def _checked_field(prior: Prior, field: ArrayLike, known: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     check_prior(prior)
     values, mask = np.asarray(field), np.asarray(known)
+    values = values.astype(np.result_type(values.dtype, np.float32))
     if values.ndim != 4:
         raise ValueError(
             f"field: found a {type(field).__name__} of shape {values.shape}, accepted are channels (nx, ny, nz, "

@@ -26,8 +26,8 @@ def radial_average(
 ) -> tuple[Float[np.ndarray, " r"], Float[Array, "r h h"]]:
     """Average over shells of equal distance.
 
-    Shell j holds the lags whose distance rounds to ``j width``; shell 0 is zero lag. Shells end at half the shortest
-    axis, where they stop being whole.
+    Shell j holds the lags whose distance rounds to ``j width``; shell 0 is zero lag alone, and other lags shorter than
+    half a width are in none. Shells end at half the shortest axis, where they stop being whole.
 
     Args:
         f: statistics of all pairs.
@@ -190,9 +190,11 @@ def _shell_average(
     thickness = float(edges.max()) if width is None else width
     reach = min(n // 2 * edge for n, edge in zip(shape, edges, strict=True) if n > 1)
     shells = int(reach / thickness + 1e-9) + 1
-    index = np.rint(np.linalg.norm(vectors, axis=-1) / thickness).astype(int)
+    distance = np.linalg.norm(vectors, axis=-1)
+    index = np.rint(distance / thickness).astype(int)
+    kept = inside & (index < shells) & ((index > 0) | (distance == 0))
     # Lags outside the shells or the cone go to an extra bin that is dropped.
-    index = np.where(inside & (index < shells), index, shells).reshape(-1)
+    index = np.where(kept, index, shells).reshape(-1)
     weight = jnp.ones(shape, f.dtype) if weights is None else jnp.asarray(weights, f.dtype)
     averages = _binned_means(f.reshape(len(index), -1), weight.reshape(-1, 1), jnp.asarray(index), shells)
     return np.arange(shells) * thickness, averages.reshape(shells, *f.shape[-2:])

@@ -69,7 +69,7 @@ def empty(size: int, rank: int, dtype: jnp.dtype | type = jnp.float32) -> Stream
 
 @jax.jit
 def update(state: StreamingPca, batch: Float[ArrayLike, "samples features"]) -> StreamingPca:
-    """The state after a further batch of feature vectors. Any batch size; two different ones compile twice.
+    """The state after a further batch of feature vectors. Any batch size from 1 on; two different ones compile twice.
 
     >>> import numpy as np
     >>> state = update(empty(size=3, rank=2), np.array([[1.0, 0.0, 0.0], [3.0, 0.0, 0.0]]))

@@ -95,10 +95,15 @@ def pair_counts(mask: Bool[ArrayLike, "*n"], periodic: bool = True) -> Int[Array
 
     The Nyquist lag of an even non-periodic axis pools ``+n/2`` and ``-n/2``.
 
+    Raises:
+        ValueError: for a mask that is not boolean.
+
     >>> pair_counts(np.ones(5, bool), periodic=False).tolist()  # n - |r|
     [5, 4, 3, 3, 4]
     """
     observed = jnp.asarray(mask)
+    if observed.dtype != bool:
+        raise ValueError(f"mask: found {observed.dtype}, accepted is bool")
     counts = _pair_sums(observed.astype(jnp.result_type(float))[..., None], periodic, 1)[..., 0, 0]
     return jnp.round(counts).astype(jnp.int32)
 

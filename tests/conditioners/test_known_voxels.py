@@ -1,5 +1,7 @@
 """Known voxels, channel means and posterior-score guidance."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,14 @@ def test_theta_ends_the_projection(index, set_):
     out = KnownVoxels(values=VALUES, known=KNOWN)(STATE, step(index))
     # Alg. 4: i < theta N with the paper's theta of three quarters, and theta N = 6 here.
     np.testing.assert_array_equal(out[KNOWN], (VALUES if set_ else STATE)[KNOWN])
+
+
+def test_a_share_of_the_steps_is_that_number_of_them():
+    """The first theta N steps, a part of a step counted whole, in exact arithmetic."""
+    for hundredths, count in itertools.product(range(0, 101, 5), (16, 25, 46, 50, 100)):
+        condition = KnownVoxels(jnp.ones((1, 1, 1, 1)), jnp.ones((1, 1, 1), bool), jnp.float32(hundredths / 100))
+        states = jax.vmap(lambda i, n=count, c=condition: c(jnp.zeros((1, 1, 1, 1)), step(i, n)))(jnp.arange(count))
+        assert int(states.sum()) == -(-hundredths * count // 100)
 
 
 def test_noised_replacement_carries_the_level_of_the_state():

@@ -48,6 +48,13 @@ def test_matches_to_1e_5_within_the_budget():
     assert abs(float(jnp.corrcoef(found.field.ravel(), REFERENCE.ravel())[0, 1])) < 0.5
 
 
+def test_single_precision_is_matched_where_double_is_on(x64):
+    assert REFERENCE.dtype == NOISE.dtype == jnp.float32
+    found = two_point(plane_covariances(REFERENCE), MEAN, budget=30).match(NOISE, 1e-3)
+    assert found.field.dtype == jnp.float32
+    assert float(found.error) <= 1e-3
+
+
 def test_a_budget_without_room_for_a_step_is_refused():
     with pytest.raises(ValueError, match="budget = 6: accepted is at least 7"):
         two_point(plane_covariances(REFERENCE), MEAN, budget=6).match(NOISE, 1e-5)

@@ -244,6 +244,12 @@ def test_skip_out_of_range_is_refused(skip):
         sample(jax.random.key(0), gaussian, jnp.zeros(3), karras(5), skip=skip)
 
 
+@pytest.mark.parametrize("sigmas", [karras(20)[:10], karras(20)[::-1], jnp.array([1.0, 1.0, 0.0])])
+def test_levels_that_do_not_fall_to_nothing_are_refused(sigmas):
+    with pytest.raises(ValueError, match="accepted are levels that fall to exactly 0"):
+        sample(jax.random.key(0), lambda x, sigma: x, jnp.zeros(3), sigmas)
+
+
 def test_repeats_below_one_are_refused():
     with pytest.raises(ValueError, match="repeats"):
         sample(jax.random.key(0), gaussian, jnp.zeros(3), karras(5), repeats=0)

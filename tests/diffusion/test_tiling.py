@@ -24,7 +24,7 @@ def box_filter(mode):
     return denoise
 
 
-@pytest.mark.parametrize(("periodic", "shape"), [(False, (20, 14, 6)), (True, (20, 16, 12))])
+@pytest.mark.parametrize(("periodic", "shape"), [(False, (20, 14, 6)), (True, (20, 16, 12)), (True, (6, 20, 4))])
 def test_a_local_denoiser_is_reproduced_exactly(periodic, shape):
     x = jax.random.normal(jax.random.key(0), (*shape, 2))
     found = tiled(box_filter("edge"), 8, 4, periodic=periodic, multiple=2)(x, 0.3)

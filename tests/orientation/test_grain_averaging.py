@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from polymicros_jax.data import samples, simulated
-from polymicros_jax.orientation import grains, quaternion, representation
+from polymicros_jax.orientation import grain_averaging, grains, quaternion, representation
 from polymicros_jax.orientation.grain_averaging import grain_averaged, merge
 
 KIND = representation.get("gsh4")
@@ -42,6 +43,17 @@ def test_planted_grains_come_back(planted: tuple[np.ndarray, np.ndarray]) -> Non
     angle = np.degrees(np.asarray(quaternion.disorientation(q, np.asarray(KIND.decode(means)[0])[truth], "432")))
     assert angle.max() < 0.1  # the arc cosine of float32: sqrt(2 * 6e-8) rad, twice
     assert np.allclose(np.linalg.norm(flat, axis=-1), KIND.norm, atol=1e-4)
+
+
+def test_a_rising_cost_finds_a_lower_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Than merging at the full cost at once, which joins what is small before what is alike."""
+    rng = np.random.default_rng(1)
+    field = ndimage.gaussian_filter(rng.normal(size=(20, 20, 20, 3)), (1, 1, 1, 0), mode="wrap")
+    found = {}
+    for halvings in (grain_averaging.HALVINGS, 0):
+        monkeypatch.setattr(grain_averaging, "HALVINGS", halvings)
+        found[halvings] = [energy(field, merge(field, cost, periodic=True)[0], cost, True) for cost in (0.02, 0.03)]
+    assert np.all(np.array(found[5]) < found[0]), found
 
 
 @pytest.mark.parametrize("periodic", [False, True])

@@ -1,6 +1,7 @@
 """The baselines: exact where theory says so, never reading what is unknown, failing where theory says so."""
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -131,6 +132,16 @@ def test_linear_bridges_unindexed_points_of_a_section() -> None:
     filled = interpolation.linear(field, known)
     np.testing.assert_allclose(filled[1, 1, :, 0], np.arange(9) * 8.0)
     np.testing.assert_allclose(filled[0, 0, :, 0], [0, 4, 8, 12, 16, 28, 40, 52, 64])
+
+
+def test_between_integers_lie_fractions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a user has no checks of types in signatures
+    field = np.arange(0, 90, 10)[None, None, :, None]
+    known = every(4, (1, 1, 9))
+    assert interpolation.linear(field, known).ravel().tolist() == np.arange(0, 90, 10).tolist()
+    scattered = np.array([True, False, False, True]).reshape(4, 1, 1)
+    filled = interpolation.harmonic(np.array([0, 7, 7, 1]).reshape(4, 1, 1, 1), scattered)
+    np.testing.assert_allclose(filled.ravel(), [0, 1 / 3, 2 / 3, 1], atol=1e-4)  # the residual asked of the solver
 
 
 def test_harmonic_fill_is_exact_for_linear_fields() -> None:

@@ -83,6 +83,30 @@ def test_coherence_length_of_known_decays():
         float(averages.coherence_length(f, direction=d, half_angle=0.01)[0]) for d in [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
     ]
     np.testing.assert_allclose(lengths, [8, 4, 2], atol=1e-3)
+    # The edges of voxels count along a direction too: half as long along x, twice along z.
+    lengths = [
+        float(averages.coherence_length(f, direction=d, half_angle=0.01, spacing=(0.5, 1, 2), width=w)[0])
+        for d, w in [((1, 0, 0), 0.5), ((0, 1, 0), 1.0), ((0, 0, 1), 2.0)]
+    ]
+    np.testing.assert_allclose(lengths, [4, 4, 4], atol=1e-3)
+
+
+def test_a_cone_is_one_of_lengths_not_of_voxels():
+    """Voxels twice as long along y: the direction (1, 2) is their diagonal."""
+    y = grid.integer_lags(16)[None, :] + np.zeros((16, 1))
+    radii, got = averages.directional_average(as_pairs(y), (1, 2), half_angle=0.01, spacing=(1, 2), width=math.sqrt(5))
+    np.testing.assert_allclose(radii, math.sqrt(5) * np.arange(4))
+    np.testing.assert_allclose(got[:, 0, 0], np.arange(4))
+
+
+def test_the_first_shell_is_zero_lag_alone():
+    """Lags along short edges round to it, but are not the variance that lengths of coherence refer to."""
+    spacing, length = (0.25, 0.25, 1.0), 1.5
+    f = as_pairs(np.exp(-distances((48, 48, 24), spacing) / length))
+    assert float(averages.radial_average(f, spacing=spacing)[1][0, 0, 0]) == pytest.approx(1.0, abs=1e-6)
+    # The profile is that of means over shells, not of their radii: a convex one is read off low. Within a shell of
+    # width w, volume centred, by about w^2 / (6 L) = 0.1 at most.
+    assert float(averages.coherence_length(f, spacing=spacing)[0]) == pytest.approx(length, abs=0.1)
 
 
 def test_coherence_that_never_decays_is_infinite():
@@ -109,11 +133,13 @@ def test_empty_shells_are_bridged():
 
 @pytest.mark.parametrize("shape", [(12, 12, 12), (12, 9, 10)])
 @pytest.mark.parametrize("direction", [(1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, 0, -1)])
-def test_half_of_an_even_axis_lies_in_both_directions(shape, direction):
+@pytest.mark.parametrize("edge", [1.0, 0.5])
+def test_half_of_an_even_axis_lies_in_both_directions(shape, direction, edge):
     """The lag -n/2 is n/2 as well: an even function has the same profile, and the same length, either way."""
     x, _, z = np.meshgrid(*[np.abs(grid.integer_lags(n)) for n in shape], indexing="ij")
     f = as_pairs(np.exp(-(x if direction[0] else z) / 4.9))
-    radii, got = averages.directional_average(f, direction, half_angle=0.01)
+    radii, got = averages.directional_average(f, direction, half_angle=0.01, spacing=(edge,) * 3)
+    radii = radii / edge
     reach = min(shape) // 2
     np.testing.assert_allclose(got[: reach + 1, 0, 0], np.exp(-radii[: reach + 1] / 4.9), rtol=1e-5)
     if reach > 5:

@@ -35,6 +35,16 @@ def test_matches_the_plain_formula(x64, bounds, shape):
     np.testing.assert_allclose(got, expected, atol=1e-12 * np.abs(expected).max(), rtol=0)
 
 
+def test_delays_of_whole_periods_change_nothing(x64):
+    """Wavenumbers are integers. Delays that differ by several periods would leave the images that are summed."""
+    params = one(bounds="paper", dtype=jnp.float64, mixtures=2)
+    periods = 2 * np.pi * jnp.arange(params.delay.shape[1])[None, :, None] * jnp.array([[[4, -3, 2]]])
+    moved = dataclasses.replace(params, delay=params.delay + periods)
+    expected = mosm.covariance(params, (6, 5, 4))
+    # Roundings of a delay of 25 radians.
+    np.testing.assert_allclose(mosm.covariance(moved, (6, 5, 4)), expected, atol=1e-13 * jnp.abs(expected).max())
+
+
 def test_two_dimensions_match_the_plain_formula(x64):
     params = one(dimensions=2, dtype=jnp.float64)
     expected = oracle.periodic_covariance(params, (6, 5))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -49,6 +50,12 @@ def test_matches_brute_force(x64, shape, masked, periodic):
     got = two_point.correlations(m, periodic, mask if masked else None)
     np.testing.assert_allclose(got, expected, atol=EXACT, rtol=0)
     np.testing.assert_array_equal(two_point.pair_counts(mask, periodic), counts)
+
+
+def test_a_mask_of_numbers_has_no_pairs(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a user has no checks of types in signatures
+    with pytest.raises(ValueError, match="mask: found int32, accepted is bool"):
+        two_point.pair_counts(np.array([2, 0, 1], np.int32))
 
 
 @pytest.mark.reference
