@@ -22,11 +22,9 @@ HEAD = """# Results on measured volumes
 
 Written by `python launch/results_page.py` from the runs of the configs named in each section; do not edit. All errors
 are those of missing voxels alone. Weights and models of grains have not seen the regions they are scored on; grains
-that cross the cut between training and evaluation parts are known to both (docs/data_card.md). The volumes of 32^3 and
-64^3 are of the weights that ship. The other tables are of those before the last 600 steps of compact_gsh4 and the
-calibration that followed, *How long to condition* and those of diversity of those before the last 1400; the table of
-the quick start, run with all three, is the same to the last digit. The volume of 128^3 was averaged at a price of 1 for
-a voxel face between grains, the others at 1.5, the default now. Faces of grains of fewer than 8 voxels are not counted.
+that cross the cut between training and evaluation parts are known to both (docs/data_card.md). All tables are of the
+weights that ship, but those of diversity: their dataset was made by the local models before their last training. Faces
+of grains of fewer than 8 voxels are not counted.
 """
 
 Rows = Mapping[str, Mapping[str, Any]]
