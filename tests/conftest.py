@@ -11,7 +11,8 @@ from jaxtyping import install_import_hook
 # The suite is compilation: thousands of programs, each run a few times on small arrays. XLA's cheapest compilation
 # halves its time, and its older emitters of fused loops take a third off what remains (they compile faster only where
 # little is optimised). Processes that tests start inherit both. Tests marked slow or entry compile with all
-# optimisations, and the processes they start as a user's do; the emitters of this process cannot change once it runs.
+# optimisations. The emitters of this process cannot change once it runs, and processes that its results are compared
+# with, to the bit, keep them; the quick start (entry) runs in a process like a user's.
 QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 os.environ.setdefault(QUICK, "1")
 jax.config.update("jax_disable_most_optimizations", os.environ[QUICK] == "1")
@@ -40,7 +41,8 @@ def compilation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     monkeypatch.setenv(QUICK, "0")
-    monkeypatch.setenv("XLA_FLAGS", FLAGS)
+    if request.node.get_closest_marker("entry"):
+        monkeypatch.setenv("XLA_FLAGS", FLAGS)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
 
