@@ -125,9 +125,9 @@ def test_a_draw_jits() -> None:
 
     plain = np.asarray(made(jax.random.key(4), prior, params))
     compiled = np.asarray(jax.jit(made)(jax.random.key(4), prior, params))
-    # sigma_data is a constant of one program and an argument of the other. Five evaluations of some ten layers, each a
-    # sum of 27 x 16 products whose roundings of 6e-8 add up like their root: 6e-5 of the largest value.
-    np.testing.assert_allclose(compiled, plain, rtol=0, atol=6e-5 * np.abs(plain).max())
+    # sigma_data is a constant of one program and an argument of the other: roundings of 6e-8. Sums of 27 x 16 products in
+    # some ten layers of five evaluations, roundings adding up like their root, make 9e-6 of values up to 3 of it.
+    np.testing.assert_allclose(compiled, plain, rtol=0, atol=1e-4)
 
 
 def test_a_dataset_is_complete_and_says_what_it_is(unbroken: tuple[Path, Summary, int]) -> None:
