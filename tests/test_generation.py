@@ -125,8 +125,8 @@ def test_a_draw_jits() -> None:
 
     plain = np.asarray(made(jax.random.key(4), prior, params))
     compiled = np.asarray(jax.jit(made)(jax.random.key(4), prior, params))
-    # sigma_data is a constant of one program and an argument of the other: roundings of 6e-8. Sums of 27 x 16 products in
-    # some ten layers of five evaluations, roundings adding up like their root, make 9e-6 of values up to 3 of it.
+    # sigma_data is a constant of one program and an argument of the other: roundings of 6e-8. Sums of 27 x 16 products
+    # in some ten layers of five evaluations, roundings adding up like their root, make 9e-6 of values up to 3 of it.
     np.testing.assert_allclose(compiled, plain, rtol=0, atol=1e-4)
 
 
