@@ -27,6 +27,7 @@ from polymicros_jax.progress import Progress
 from polymicros_jax.reconstruct import expand
 from polymicros_jax.results import Results, table, write_json
 from polymicros_jax.spectral.two_point import covariances
+from polymicros_jax.types import Key
 from polymicros_jax.viz import canvas, cubes, distributions, report, slices
 from polymicros_jax.viz.report import Column, Section, Table
 
@@ -64,89 +65,128 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
     }
     # With the key that `reconstruct.expand` would take for it: the same draws.
     targets = slice_targets(jax.random.split(key)[0], channels, objects.shape, kind=kind)
+    kept = workdir / "fields"
+    drawn = _draws(key, objects, channels, targets, kept)
+    compared = _baselines(objects, targets, kept) if objects.baselines else {}
+    labels: dict[str, np.ndarray] = {}
+    if objects.boundary_cost > 0:
+        compared = {f"{name}, before averaging": field for name, field in drawn.items()} | compared
+        drawn, labels = _averaged(drawn, objects)
+    volumes = {name: _volume(field, objects, maps) for name, field in (drawn | compared).items()}
+    files = []
+    for number, name in enumerate(drawn):
+        files += _write_volume(workdir / f"draw_{number:02d}", volumes[name], labels.get(name))
+    rows = _measured(drawn | compared, volumes, objects, targets)
+    if objects.reference is not None:
+        volumes["reference"] = objects.reference
+        rows["reference"] = _structure(objects.reference, periodic=False)
+    single = [name for name, each in labels.items() if not each.any()]
+    documents = _write_report(workdir, objects, maps, volumes, rows, _summary(objects, targets, single))
+    metrics = write_json(workdir / "metrics.json", rows)
+    return Results(_text_table(rows), [*documents, metrics, *files])
+
+
+def _draws(
+    key: Key, objects: experiment.Expansion, channels: dict[str, np.ndarray], targets: SliceTargets, kept: Path
+) -> dict[str, Array]:
+    """The draws by name, those kept of a run before and those made now."""
 
     def grow(number: int) -> Array:
         settings = {**objects.settings, "draws": 1, "first": number}
         return expand(key, objects.prior, channels, objects.shape, targets=targets, **settings)[0]
 
-    count, fields = objects.settings["draws"], []
-    kept = workdir / "fields"
+    drawn, count = {}, objects.settings["draws"]
     with Progress("draws", count) as progress:
         for number in range(count):
-            fields.append(_kept(kept / f"draw_{number:02d}.npy", functools.partial(grow, number)))
+            drawn[f"draw {number}"] = _kept(kept / f"draw_{number:02d}.npy", functools.partial(grow, number))
             progress.update(number + 1)
-    first = next(iter(maps.values()))
-    boundaries = float(np.mean([_boundary_share(each) for each in objects.maps.values()]))
-    provenance = {
-        "simulated": True,
-        "periodic": True,
-        "phases": _phase(maps),
-        "expanded from": {axis: dict(each.provenance) for axis, each in maps.items()},
-    }
-    volumes, rows, files = {}, {}, []
-    drawn = {f"draw {number}": field for number, field in enumerate(fields)}
-    compared = _baselines(objects, targets, kept) if objects.baselines else {}
-    averaged_into: dict[str, np.ndarray] = {}
-    single: list[str] = []
-    if objects.boundary_cost > 0:
-        compared = {f"{name}, before averaging": field for name, field in drawn.items()} | compared
-        for name, field in drawn.items():
-            averaged, averaged_into[name] = grain_averaged(field, kind, objects.boundary_cost, periodic=True)
-            drawn[name] = jnp.asarray(averaged)
-            if not averaged_into[name].any():
-                single.append(name)
-                warnings.warn(
-                    f"expand: averaging has left {name} a single grain; a smaller expand.boundary_cost keeps more",
-                    stacklevel=2,
-                )
+    return drawn
+
+
+def _averaged(drawn: dict[str, Array], objects: experiment.Expansion) -> tuple[dict[str, Array], dict[str, np.ndarray]]:
+    """The draws with one orientation a grain, and the number of the grain at every voxel."""
+    fields, labels = {}, {}
+    for name, field in drawn.items():
+        averaged, labels[name] = grain_averaged(field, objects.kind, objects.boundary_cost, periodic=True)
+        fields[name] = jnp.asarray(averaged)
+        if not labels[name].any():
+            warnings.warn(
+                f"expand: averaging has left {name} a single grain; a smaller expand.boundary_cost keeps more",
+                stacklevel=3,
+            )
+    return fields, labels
+
+
+def _volume(field: Array, objects: experiment.Expansion, maps: dict[str, OrientationVolume]) -> OrientationVolume:
+    q, distance = objects.kind.decode(field)
+    return OrientationVolume(
+        quaternions=np.asarray(q),
+        phase=np.ones(objects.shape, np.int32),
+        mask=np.ones(objects.shape, bool),
+        spacing=objects.spacing,
+        symmetry=objects.kind.group,
+        frame=next(iter(maps.values())).frame,
+        provenance={
+            "simulated": True,
+            "periodic": True,
+            "phases": _phase(maps),
+            "expanded from": {axis: dict(each.provenance) for axis, each in maps.items()},
+        },
+        fields={"distance_to_manifold": np.asarray(distance, np.float32)},
+    )
+
+
+def _write_volume(folder: Path, volume: OrientationVolume, averaged_into: np.ndarray | None) -> list[Path]:
+    """A draw for DAMASK, for ParaView and for this package; with its grains where it is averaged over them."""
+    labels = averaged_into
+    if labels is None:
+        labels = grains.segment(volume.quaternions, group=volume.group, periodic=True)
+    numbered = dataclasses.replace(volume, fields={**volume.fields, "grain": labels})
+    return [
+        # An averaged grain is the material of its number; without averaging every orientation is a material.
+        *export.write_damask(volume, folder / "geometry.vti", grains=averaged_into),
+        export.write(numbered, folder / "volume.vti"),
+        export.write(numbered, folder / "volume.npz"),
+    ]
+
+
+def _measured(
+    fields: dict[str, Array],
+    volumes: dict[str, OrientationVolume],
+    objects: experiment.Expansion,
+    targets: SliceTargets,
+) -> dict[str, dict[str, Any]]:
+    """A row of figures for every field: what it has of the maps' statistics, its grains, and how far from crystals."""
     truth = None
     if objects.reference is not None:
-        truth = jnp.asarray(kind.encode(repair.fill(objects.reference).quaternions))
-    for number, (name, field) in enumerate((drawn | compared).items()):
-        q, distance = kind.decode(field)
-        volume = OrientationVolume(
-            quaternions=np.asarray(q),
-            phase=np.ones(objects.shape, np.int32),
-            mask=np.ones(objects.shape, bool),
-            spacing=objects.spacing,
-            symmetry=kind.group,
-            frame=first.frame,
-            provenance=provenance,
-            fields={"distance_to_manifold": np.asarray(distance, np.float32)},
-        )
-        volumes[name] = volume
+        truth = jnp.asarray(objects.kind.encode(repair.fill(objects.reference).quaternions))
+    rows = {}
+    for name, field in fields.items():
+        distance = volumes[name].fields["distance_to_manifold"]
         rows[name] = {
             **_plane_errors(field, targets.planes),
-            **_structure(volume, periodic=True),
-            "far_share": float(np.mean(np.asarray(distance) > FAR * kind.norm)),
+            **_structure(volumes[name], periodic=True),
+            "far_share": float(np.mean(distance > FAR * objects.kind.norm)),
         }
         if truth is not None and np.isfinite(unmatched := unmatched_error(field, truth)):
             rows[name]["unmatched_rms"] = unmatched
-        if number >= len(fields):
-            continue
-        folder = workdir / f"draw_{number:02d}"
-        own = averaged_into.get(name)
-        labels = grains.segment(volume.quaternions, group=kind.group, periodic=True) if own is None else own
-        numbered = dataclasses.replace(volume, fields={**volume.fields, "grain": labels})
-        files += [
-            # An averaged grain is the material of its number; without averaging every orientation is a material.
-            *export.write_damask(volume, folder / "geometry.vti", grains=own),
-            export.write(numbered, folder / "volume.vti"),
-            export.write(numbered, folder / "volume.npz"),
-        ]
-    if objects.reference is not None:
-        volumes["reference"] = objects.reference
-        rows["reference"] = _structure(objects.reference, periodic=False)
+    return rows
+
+
+def _write_report(
+    workdir: Path,
+    objects: experiment.Expansion,
+    maps: dict[str, OrientationVolume],
+    volumes: dict[str, OrientationVolume],
+    rows: dict[str, dict[str, Any]],
+    summary: str,
+) -> list[Path]:
     drawing = _cubes(volumes)
     picture = canvas.save(drawing, workdir / "volumes.png")
     page = report.write(
         workdir / "report.html",
         title="3D volumes from 2D maps",
-        summary="Periodic volumes with the two-point statistics of the maps on the orthogonal planes. The targets come "
-        "from the maps alone. The maps themselves, small samples whose statistics no volume has exactly, differ from "
-        f"them by {float(targets.misfit):.3f} root mean square."
-        + _filled(objects.maps)
-        + (_averaging(boundaries, single) if objects.boundary_cost > 0 else ""),
+        summary=summary,
         sections=[
             Section("Match", table=Table(COLUMNS, rows, corner="volume")),
             Section("Maps", figures=[(f"Map normal to {a}.", _map_figure(m, a)) for a, m in maps.items()]),
@@ -156,20 +196,34 @@ def run(objects: experiment.Expansion, workdir: Path) -> Results:
         provenance=json.loads((workdir / "environment.json").read_text()),
         config=(workdir / "config.json").read_text(),
     )
-    metrics = write_json(workdir / "metrics.json", rows)
-    head = ("volume", "grains", "largest", "diameter", "boundary °", "plane rms", "plane max", "unmatched", "far share")
-    keys = (
-        "grains",
-        "largest_share",
-        "mean_diameter",
-        "mean_boundary_deg",
-        "plane_rms",
-        "largest_plane_error",
-        "unmatched_rms",
-        "far_share",
+    return [page, picture]
+
+
+def _summary(objects: experiment.Expansion, targets: SliceTargets, single: list[str]) -> str:
+    """What the report says first; `single` are the draws that averaging left one grain."""
+    boundaries = float(np.mean([_boundary_share(each) for each in objects.maps.values()]))
+    return (
+        "Periodic volumes with the two-point statistics of the maps on the orthogonal planes. The targets come "
+        "from the maps alone. The maps themselves, small samples whose statistics no volume has exactly, differ from "
+        f"them by {float(targets.misfit):.3f} root mean square."
+        + _filled(objects.maps)
+        + (_averaging(boundaries, single) if objects.boundary_cost > 0 else "")
     )
-    lines = {name: [row.get(key) for key in keys] for name, row in rows.items()}
-    return Results(table(head, lines), [page, picture, metrics, *files])
+
+
+def _text_table(rows: dict[str, dict[str, Any]]) -> str:
+    columns = {
+        "grains": "grains",
+        "largest": "largest_share",
+        "diameter": "mean_diameter",
+        "boundary °": "mean_boundary_deg",
+        "plane rms": "plane_rms",
+        "plane max": "largest_plane_error",
+        "unmatched": "unmatched_rms",
+        "far share": "far_share",
+    }
+    lines = {name: [row.get(key) for key in columns.values()] for name, row in rows.items()}
+    return table(("volume", *columns), lines)
 
 
 def _boundary_share(section: OrientationVolume) -> float:

@@ -7,15 +7,16 @@ fill a device, and no bit can then depend on a batch size.
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from polymicros_jax.conditioners.crystals import CrystalGuide
 from polymicros_jax.data import store as stores
@@ -25,12 +26,12 @@ from polymicros_jax.data.sampling_plan import Plan, ingredients, share
 from polymicros_jax.data.throughput import write_timing
 from polymicros_jax.diffusion.sampler import EDM_CHURN, Churn
 from polymicros_jax.local_global import draw
-from polymicros_jax.local_models import local_models, one_representation
+from polymicros_jax.local_models import LocalModel, local_models, one_representation
 from polymicros_jax.orientation import representation
 from polymicros_jax.orientation.grain_averaging import grain_averaged
 from polymicros_jax.progress import Progress
 from polymicros_jax.results import Results
-from polymicros_jax.spectral.mosm import PRESETS, Bounds, design
+from polymicros_jax.spectral.mosm import PRESETS, Bounds, MosmParams, design
 from polymicros_jax.training.prior import Prior
 from polymicros_jax.types import SEEDS, ArrayLike, Key
 
@@ -189,7 +190,15 @@ def generate(
     store = stores.create(
         directory, samples=plan.samples, shape=shape, channels=channels, settings=settings, dtype=dtype
     )
-
+    recipe = _Recipe(
+        plan=plan,
+        parameters=parameters,
+        local_models=locals_,
+        draw=functools.partial(draw, shape=shape, steps=steps, skip=skip, churn=churn),
+        crystals=crystals,
+        finish=finish,
+        attempts=attempts,
+    )
     done, refused = set(stores.completed(store, mine)), set(stores.refused(store, mine))
     found, made, rejected, in_a_row = len(done), 0, 0, 0
     times: list[float] = []
@@ -199,30 +208,11 @@ def generate(
             if index in done or index in refused:
                 continue
             started = time.perf_counter()
-            parts = ingredients(plan, index)
-            local = locals_[parts.model]
-            mosm = jax.tree.map(lambda leaf, row=parts.covariance: leaf[row], parameters)
-            keys = (sample_key(parts.seed, attempt) for attempt in range(attempts))
-            guides = [CrystalGuide(name, origin=local.origin)] if crystals else []
-            about = (
-                draw(key, local.prior, mosm, shape, mean=local.mean, steps=steps, skip=skip, churn=churn, guides=guides)
-                for key in keys
-            )
-            draws = (np.asarray(field) + local.origin for field in about)
-            described = f"sample {index} (seed {seed}, covariance {parts.covariance}, local model {local.name!r})"
-            field, checks, failures = _first_feasible(draws, finish, described)
-            record = {
-                "seed": seed,
-                "covariance": parts.covariance,
-                "local_model": local.name,
-                "repeat": parts.repeat,
-                "rejected": failures,
-                "mosm": {part.name: _listed(getattr(mosm, part.name)) for part in dataclasses.fields(mosm)},
-                "made_with": _versions(),
-            }
+            sample = recipe.make(index)
+            failures = sample.record["rejected"]
             rejected += len(failures)
-            if len(failures) == attempts:
-                stores.write_refusal(store, index, record)
+            if sample.field is None:
+                stores.write_refusal(store, index, sample.record)
                 refused.add(index)
                 in_a_row += 1
                 if in_a_row == MOST_REFUSALS_IN_A_ROW:
@@ -231,10 +221,7 @@ def generate(
                         f"because: {failures[-1]['reason']}; {store.refusal(index)} has the numbers"
                     )
             else:
-                statistics = {"mean": _listed(field.mean((0, 1, 2))), "std": _listed(field.std((0, 1, 2)))}
-                stores.write_sample(
-                    store, index, field, {**record, "attempt": len(failures), "checks": checks, "channels": statistics}
-                )
+                stores.write_sample(store, index, sample.field, sample.record)
                 made += 1
                 in_a_row = 0
             times.append(time.perf_counter() - started)
@@ -324,6 +311,54 @@ def _finish(name: str, limits: Limits, boundary_cost: float, dtype: str) -> Fini
         return volume, {**measured, "grains": found}, too_few(found, limits)
 
     return averaged
+
+
+class _Sample(NamedTuple):
+    """A volume and what is written beside it; no volume where every attempt failed a check."""
+
+    field: np.ndarray | None
+    record: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """How the samples of a dataset are made: `draw` lacks the key, the prior, the kernel, the mean and the guides."""
+
+    plan: Plan
+    parameters: MosmParams
+    local_models: Sequence[LocalModel]
+    draw: Callable[..., Array]
+    crystals: bool
+    finish: Finish
+    attempts: int
+
+    def make(self, index: int) -> _Sample:
+        """Sample number ``index``: the first of its draws that passes the checks."""
+        parts = ingredients(self.plan, index)
+        local, seed = self.local_models[parts.model], self.plan.seed
+        mosm = jax.tree.map(lambda leaf: leaf[parts.covariance], self.parameters)
+        described = f"sample {index} (seed {seed}, covariance {parts.covariance}, local model {local.name!r})"
+        field, checks, failures = _first_feasible(self._draws(parts.seed, local, mosm), self.finish, described)
+        record = {
+            "seed": seed,
+            "covariance": parts.covariance,
+            "local_model": local.name,
+            "repeat": parts.repeat,
+            "rejected": failures,
+            "mosm": {part.name: _listed(getattr(mosm, part.name)) for part in dataclasses.fields(mosm)},
+            "made_with": _versions(),
+        }
+        if len(failures) == self.attempts:
+            return _Sample(None, record)
+        statistics = {"mean": _listed(field.mean((0, 1, 2))), "std": _listed(field.std((0, 1, 2)))}
+        return _Sample(field, {**record, "attempt": len(failures), "checks": checks, "channels": statistics})
+
+    def _draws(self, seed: tuple[int, int], local: LocalModel, mosm: MosmParams) -> Iterator[np.ndarray]:
+        """One for every attempt, made when it is asked for."""
+        guides = [CrystalGuide(local.prior.representation, origin=local.origin)] if self.crystals else []
+        for attempt in range(self.attempts):
+            field = self.draw(sample_key(seed, attempt), local.prior, mosm, mean=local.mean, guides=guides)
+            yield np.asarray(field) + local.origin
 
 
 def _first_feasible(

@@ -116,8 +116,7 @@ def _write_volume(
         fields=fields,
         provenance={**reference.provenance, "reconstruction": f"missing voxels filled: {method}"},
     )
-    colours = np.asarray(ipf.colours(result.quaternions, "z", reference.group))
-    cells = {"ipf_z": np.round(255 * colours).astype(np.uint8)}
+    cells = {"ipf_z": np.round(255 * _colours(result.quaternions, reference.group)).astype(np.uint8)}
     if objects.scored:
         cells["error_deg"] = _error_map(reference, known, result)
     return [
@@ -134,98 +133,88 @@ def _write_report(
     spread: np.ndarray,
 ) -> list[Path]:
     reference, known = objects.reference, objects.known
-    spacing, group = reference.spacing, reference.group
-
-    def colours(q: np.ndarray) -> np.ndarray:
-        return np.asarray(ipf.colours(q, "z", group))
-
-    panels = [Panel("reference", colours(reference.quaternions), reference.mask)] if objects.scored else []
-    panels.append(Panel("input", colours(reference.quaternions), known))
-    panels += [Panel(name, colours(each.quaternions)) for name, each in filled.items()]
+    group = reference.group
     # A map is shown as it is. In a stack planes normal to its axis are all known or all missing; the others show the
     # sections from the side.
     flat = [axis for axis in (0, 1, 2) if reference.shape[axis] == 1]
     normals = flat or [axis for axis in (0, 1, 2) if axis != objects.stacking]
+    panels = [Panel("reference", _colours(reference.quaternions, group), reference.mask)] if objects.scored else []
+    panels.append(Panel("input", _colours(reference.quaternions, group), known))
+    panels += [Panel(name, _colours(each.quaternions, group)) for name, each in filled.items()]
     pictures = [
         (
             f"Section normal to {'xyz'[axis]}, IPF colours for sample z.",
-            slices.comparison(panels, axis=axis, spacing=spacing),
+            slices.comparison(panels, axis=axis, spacing=reference.spacing),
         )
         for axis in normals
     ]
     picture = canvas.save(pictures[0][1], workdir / "sections.png")
-    sections = []
+    sections = [Section("Sections", figures=[*pictures, ("Colour key.", ipf_key.ipf_key(group))])]
     if rows:
-        sections.append(
-            Section(
-                "Errors on missing voxels",
-                "Disorientation between reference and reconstruction. A voxel is in the wrong grain when its "
-                "orientation is nearer to a neighbouring grain's mean than to its own grain's. MAPE is the paper's "
-                "figure, on ROGSH channels mapped to [0, 1]; copying slices already makes it small.",
-                table=Table(COLUMNS, rows, note=f"{int((~known & reference.mask).sum())} missing voxels."),
-            )
-        )
-    sections.append(Section("Sections", figures=[*pictures, ("Colour key.", ipf_key.ipf_key(group))]))
+        sections.insert(0, _scores(rows, int((~known & reference.mask).sum())))
     if objects.scored:
-        errors = {name: _error_map(reference, known, each) for name, each in filled.items()}
-        sections.append(
-            Section(
-                "Error in degrees",
-                figures=[
-                    (
-                        f"Disorientation to the reference, section normal to {'xyz'[axis]}; known voxels grey.",
-                        slices.degree_maps(errors, axis=axis, spacing=spacing, known=known),
-                    )
-                    for axis in normals[:1]
-                ],
-            )
-        )
-    sections.append(
-        Section(
-            "Spread",
-            "Mean disorientation between two answers drawn at random, from the probabilities of the grains where there "
-            "are any and else from the prior; large where the reconstruction does not know.",
-            figures=[
-                (
-                    f"Spread in degrees, section normal to {'xyz'[normals[0]]}.",
-                    slices.degree_maps(
-                        {"spread": spread}, label="spread (°)", axis=normals[0], spacing=spacing, known=known
-                    ),
-                )
-            ],
-        )
-    )
-    sections.append(
-        Section(
-            "Volume",
-            figures=[
-                (
-                    "Input and reconstruction.",
-                    cubes.cubes(
-                        {"input": panels[-len(filled) - 1].rgb, "reconstruction": panels[-1].rgb},
-                        spacing=spacing,
-                        known={"input": known, "reconstruction": np.ones_like(known)},
-                        columns=2,
-                    ),
-                )
-            ],
-        )
-    )
-    headline = []
-    if rows:
-        headline = [
-            (f"{row['mean_disorientation_deg']:.2f}°", f"mean disorientation, {name}") for name, row in rows.items()
-        ]
+        sections.append(_errors(objects, filled, normals[0]))
+    sections.append(_spreads(objects, spread, normals[0]))
+    sections.append(_cubes(objects, filled.get(FUSED, filled[PRIOR])))
     page = report.write(
         workdir / "report.html",
         title=f"Filled: {objects.title}",
         summary=" ".join([_summary(rows, known), *_remarks(objects)]),
         sections=sections,
-        headline=headline,
+        headline=[
+            (f"{row['mean_disorientation_deg']:.2f}°", f"mean disorientation, {name}") for name, row in rows.items()
+        ],
         provenance={**reference.provenance, **json.loads((workdir / "environment.json").read_text())},
         config=(workdir / "config.json").read_text(),
     )
     return [page, picture]
+
+
+def _colours(q: np.ndarray, group: str) -> np.ndarray:
+    return np.asarray(ipf.colours(q, "z", group))
+
+
+def _scores(rows: dict[str, dict], missing: int) -> Section:
+    return Section(
+        "Errors on missing voxels",
+        "Disorientation between reference and reconstruction. A voxel is in the wrong grain when its "
+        "orientation is nearer to a neighbouring grain's mean than to its own grain's. MAPE is the paper's "
+        "figure, on ROGSH channels mapped to [0, 1]; copying slices already makes it small.",
+        table=Table(COLUMNS, rows, note=f"{missing} missing voxels."),
+    )
+
+
+def _errors(objects: experiment.Reconstruction, filled: dict[str, Filled], normal: int) -> Section:
+    maps = {name: _error_map(objects.reference, objects.known, each) for name, each in filled.items()}
+    drawing = slices.degree_maps(maps, axis=normal, spacing=objects.reference.spacing, known=objects.known)
+    caption = f"Disorientation to the reference, section normal to {'xyz'[normal]}; known voxels grey."
+    return Section("Error in degrees", figures=[(caption, drawing)])
+
+
+def _spreads(objects: experiment.Reconstruction, spread: np.ndarray, normal: int) -> Section:
+    drawing = slices.degree_maps(
+        {"spread": spread}, label="spread (°)", axis=normal, spacing=objects.reference.spacing, known=objects.known
+    )
+    return Section(
+        "Spread",
+        "Mean disorientation between two answers drawn at random, from the probabilities of the grains where there "
+        "are any and else from the prior; large where the reconstruction does not know.",
+        figures=[(f"Spread in degrees, section normal to {'xyz'[normal]}.", drawing)],
+    )
+
+
+def _cubes(objects: experiment.Reconstruction, result: Filled) -> Section:
+    reference, known = objects.reference, objects.known
+    drawing = cubes.cubes(
+        {
+            "input": _colours(reference.quaternions, reference.group),
+            "reconstruction": _colours(result.quaternions, reference.group),
+        },
+        spacing=reference.spacing,
+        known={"input": known, "reconstruction": np.ones_like(known)},
+        columns=2,
+    )
+    return Section("Volume", figures=[("Input and reconstruction.", drawing)])
 
 
 def _remarks(objects: experiment.Reconstruction) -> list[str]:
