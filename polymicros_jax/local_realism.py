@@ -114,34 +114,37 @@ def run(objects: experiment.Realism, workdir: Path) -> Results:
             "requested_floor": floor,
         },
     )
+    sections = [
+        Section("Distributions", table=Table(COLUMNS, rows, corner="volumes"), figures=_figures(found)),
+        Section(
+            "How many steps to leave out",
+            text="The error of covariances is the root mean square over all lags and pairs of channels, over that "
+            f"of the covariances themselves. One Gaussian field alone is {floor:.3f} away from its expectation: a "
+            f"draw cannot be asked for less. The run's skip is {objects.skip}.",
+            table=Table(SKIP_COLUMNS, {str(skip): row for skip, row in by_skip.items()}, corner="skip"),
+            figures=_skip_figures(by_skip, floor, found[SOURCE], rows[FIELD]),
+        ),
+        Section("Pictures", figures=[("IPF colours for sample z.", _cubes(pictures | {FIELD: starts[0]}, objects))]),
+    ]
+    page = _write_report(workdir, objects, sections)
+    head = ("skip", "noise", "error, requested", "error, start", "distance", "sharpness")
+    keys = ("sigma", "requested", "start", "distance", "sharpness")
+    return Results(
+        table(head, {str(skip): [row[key] for key in keys] for skip, row in by_skip.items()}), [page, metrics]
+    )
+
+
+def _write_report(workdir: Path, objects: experiment.Realism, sections: list[Section]) -> Path:
     size = " x ".join(map(str, objects.shape))
-    page = report.write(
+    return report.write(
         workdir / "report.html",
         title="Local realism",
         summary=f"{objects.draws} draws of {objects.prior_name} at {size}, {objects.steps} noise levels, beside "
         f"{objects.source_name}. Distances between distributions are Wasserstein distances in standard deviations of "
         "the source; the two halves of the source differ by what the first row says.",
-        sections=[
-            Section("Distributions", table=Table(COLUMNS, rows, corner="volumes"), figures=_figures(found)),
-            Section(
-                "How many steps to leave out",
-                text="The error of covariances is the root mean square over all lags and pairs of channels, over that "
-                f"of the covariances themselves. One Gaussian field alone is {floor:.3f} away from its expectation: a "
-                f"draw cannot be asked for less. The run's skip is {objects.skip}.",
-                table=Table(SKIP_COLUMNS, {str(skip): row for skip, row in by_skip.items()}, corner="skip"),
-                figures=_skip_figures(by_skip, floor, found[SOURCE], rows[FIELD]),
-            ),
-            Section(
-                "Pictures", figures=[("IPF colours for sample z.", _cubes(pictures | {FIELD: starts[0]}, objects))]
-            ),
-        ],
+        sections=sections,
         provenance=json.loads((workdir / "environment.json").read_text()),
         config=(workdir / "config.json").read_text(),
-    )
-    head = ("skip", "noise", "error, requested", "error, start", "distance", "sharpness")
-    keys = ("sigma", "requested", "start", "distance", "sharpness")
-    return Results(
-        table(head, {str(skip): [row[key] for key in keys] for skip, row in by_skip.items()}), [page, metrics]
     )
 
 
