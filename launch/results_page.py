@@ -23,8 +23,7 @@ HEAD = """# Results on measured volumes
 Written by `python launch/results_page.py` from the runs of the configs named in each section; do not edit. All errors
 are those of missing voxels alone. Weights and models of grains have not seen the regions they are scored on; grains
 that cross the cut between training and evaluation parts are known to both (docs/data_card.md). All tables are of the
-weights that ship, but those of diversity: their dataset was made by the local models before their last training. Faces
-of grains of fewer than 8 voxels are not counted.
+weights that ship. Faces of grains of fewer than 8 voxels are not counted.
 """
 
 Rows = Mapping[str, Mapping[str, Any]]

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import zarr
 
+from polymicros_jax import config as defaults
+from polymicros_jax import experiment
 from polymicros_jax import generation as engine
 from polymicros_jax.data import store as stores
 from polymicros_jax.data.errors import DataError
@@ -28,7 +30,7 @@ from polymicros_jax.orientation import quaternion, representation
 from polymicros_jax.orientation.grain_averaging import grain_averaged
 from polymicros_jax.spectral.mosm import sample_params
 from polymicros_jax.spectral.random_field import sample_mosm
-from polymicros_jax.training.prior import Prior
+from polymicros_jax.training.prior import Prior, save_prior
 
 sys.path.insert(0, str(Path(__file__).parent))
 from generation_worker import ARGUMENTS, SHAPE, random_prior, tiny_priors
@@ -175,6 +177,17 @@ def test_the_card_is_written_from_the_data(unbroken: tuple[Path, Summary, int]) 
     page = (directory / "README.md").read_text()
     assert "12 of 12 periodic volumes of 8 x 8 x 8 voxels" in page
     assert "| fine | not stated | 6 |" in page
+
+
+def test_the_card_says_what_local_models_were_trained_on(tmp_path: Path) -> None:
+    """In words, not as a Python list: one volume, and several, and a card that does not say."""
+    told: dict[str, Any] = {"one": ["steel/train"], "two": ["steel/train", "in100/train, weight 2"], "none": None}
+    for name, volumes in told.items():
+        save_prior(tmp_path / f"{name}.safetensors", random_prior(1, 0.5), {"trained_on": volumes} if volumes else {})
+    config = defaults.default("generate")
+    config.generate.priors = tuple(str(tmp_path / f"{name}.safetensors") for name in told)
+    sources = experiment.generation(config, tmp_path)["sources"]
+    assert sources == {"one": "steel/train", "two": "steel/train; in100/train, weight 2", "none": "unknown"}
 
 
 @pytest.mark.parametrize("workers", [2, 5])

@@ -44,7 +44,7 @@ def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     return {
         "directory": Path(section.directory).absolute() if section.directory else workdir / "dataset",
         "priors": priors,
-        "sources": {name: str(card.get("training", {}).get("trained_on", "unknown")) for name, card in cards.items()},
+        "sources": {name: _trained_on(card) for name, card in cards.items()},
         "shape": tuple(section.shape),
         "covariances": section.covariances,
         "repeats": section.repeats,
@@ -63,6 +63,12 @@ def generation(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "worker": section.worker,
         "workers": section.workers,
     }
+
+
+def _trained_on(card: dict[str, Any]) -> str:
+    """The volumes that a prior was trained on, as its card lists them."""
+    found = card.get("training", {}).get("trained_on", "unknown")
+    return found if isinstance(found, str) else "; ".join(found)
 
 
 def cluster(config: ConfigDict) -> dict[str, Any] | None:
