@@ -6,10 +6,10 @@ Cost:     seconds.
 Expect:   the bundled Al1050 volume as volume.vti (ParaView), volume.dream3d and volume.npz.
 Own data: --config.convert.volume.source=scan.ctf --config.convert.volume.frame=oxford --config.convert.fill=True
 Sections: --config.convert.outputs="('sections',)" --config.convert.map_frame=edax, a folder of one .ang a section.
-DAMASK:   --config.convert.damask=geometry.vti (and material.yaml beside it); --config.convert.grain_degrees=5 makes
-          neighbours within 5 degrees one material, as scans with measured noise need, and writes its number as
-          `material` into the outputs, with or without DAMASK. Lattice and constitutive law of the phases are yours to
-          fill in.
+DAMASK:   --config.convert.damask=geometry.vti --config.convert.fill=True, and material.yaml beside it;
+          --config.convert.grain_degrees=5 makes neighbours within 5 degrees one material, as scans with measured noise
+          need, and writes its number as `material` into the outputs, with or without DAMASK. Lattice and constitutive
+          law of the phases are yours to fill in.
 """
 
 from ml_collections import ConfigDict

@@ -48,10 +48,13 @@ def require(config: Config) -> None:
     """Refuses a config of no task, or with a seed that not every generator of random numbers takes whole.
 
     Raises:
-      ConfigError: an unknown task, or none; a seed that is not from 0 to below `types.SEEDS`.
+      ConfigError: an unknown task, none, or one that the config has no section of; a seed that is not from 0 to
+        below `types.SEEDS`.
     """
     if config.get("task") not in _PREPARE:
         raise ConfigError(f"task: found {config.get('task')!r}, accepted are {', '.join(TASKS)}")
+    if config.task not in config:
+        raise ConfigError(f"task: found {config.task!r}, and the config has no section of that name")
     if not 0 <= config.get("seed", 0) < SEEDS:
         raise ConfigError(f"seed: found {config.seed}, accepted are 0 to {SEEDS - 1}")
 

@@ -52,9 +52,12 @@ def finished(workdir: Path) -> dict[str, Any] | None:
 
 
 def newer_inputs(workdir: Path, config: Config) -> list[str]:
-    """Files and folders that the config names and that changed after the run was done."""
+    """Files and folders that the config reads and that changed after the run was done."""
     done = (workdir / "results.json").stat().st_mtime
-    named = {each for each in _strings(_plain(config)) if each and len(each) < 1024 and Path(each).exists()}
+    read = _plain(config)
+    # Written, by other workers too.
+    read.get("generate", {}).pop("directory", None)
+    named = {each for each in _strings(read) if each and len(each) < 1024 and Path(each).exists()}
     found = []
     for each in sorted(named):
         inside = Path(each).iterdir() if Path(each).is_dir() else ()

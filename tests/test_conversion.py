@@ -200,6 +200,14 @@ def _unknown_suffix(folder: Path) -> ConfigDict:
     return convert(scan().save(folder / "scan.npz"), "a.npz", "a.stl")
 
 
+def _outside(folder: Path) -> ConfigDict:
+    return convert(scan().save(folder / "scan.npz"), "../a.npz")
+
+
+def _twice(folder: Path) -> ConfigDict:
+    return convert(scan().save(folder / "scan.npz"), "a.npz", "a.npz")
+
+
 def _no_outputs(folder: Path) -> ConfigDict:
     return convert(scan().save(folder / "scan.npz"))
 
@@ -240,6 +248,8 @@ def _truncated_file(folder: Path) -> ConfigDict:
     ("make", "kind", "message"),
     [
         (_unknown_suffix, ConfigError, r"convert\.outputs: found 'a\.stl', accepted endings are \.vti, \.dream3d"),
+        (_outside, ConfigError, r"convert\.outputs: found '\.\./a\.npz', accepted are names, no paths"),
+        (_twice, ConfigError, r"convert\.outputs: found 'a\.npz', accepted are names, .* each of them once"),
         (_no_outputs, ConfigError, r"convert\.outputs: found none"),
         (_damask_with_a_hole, ConfigError, r"convert\.damask: the volume has 1 unobserved voxels.*convert\.fill=True"),
         (_damask_of_another_kind, ConfigError, r"convert\.damask: found 'material\.yaml', accepted is a name in \.vti"),

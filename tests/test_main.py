@@ -106,6 +106,10 @@ def test_a_call_without_config_says_what_there_is() -> None:
         (("--config=configs/local_32.py", "--config.train.patch=large"), "invalid literal for int() with base 10"),
         (("--config=configs/quickstart.py", "dry_run"), "unexpected argument 'dry_run'"),
         (("--config=configs/quickstart.py", "--config.task=paint"), "task: found 'paint'"),
+        (
+            ("--config=configs/quickstart.py", "--config.task=train"),
+            "task: found 'train', and the config has no section",
+        ),
     ],
 )
 def test_a_slip_is_a_message_and_no_traceback(arguments: tuple[str, ...], message: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -148,3 +149,27 @@ def test_a_local_model_is_named_after_its_source() -> None:
         train = config_files.load("local_model", source).train
         assert (train.name, [volume.source for volume in train.volumes]) == (name, [trained_on])
         assert [volume.source for volume in train.validation] == ([held_out] if held_out else [])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"centre": True}, r"train\.centre: found True, compact_gsh4 was trained with False"),
+        ({"network.rounds": 5}, r"train\.network\.rounds: found 5, compact_gsh4 keeps its 2"),
+        ({"name": "results"}, r"train\.name: found 'results'"),
+        ({"name": "a/b"}, r"train\.name: found 'a/b'"),
+        ({"name": ""}, r"train\.name: found ''"),
+        ({"weights": -1.0}, r"train\.volumes: weights \[-1\.0\]"),
+        ({"weights": 0.0}, r"train\.volumes: found no weight above 0"),
+    ],
+)
+def test_a_training_that_would_go_wrong_unseen_is_refused(change: dict[str, Any], message: str) -> None:
+    config = defaults.default("train")
+    config.train.initial, config.train.volumes = "compact_gsh4", (defaults.volume("al1050/train"),)
+    for key, value in change.items():
+        if key == "weights":
+            config.train.volumes[0].weight = value
+        else:
+            config.train.update_from_flattened_dict({key: value})
+    with pytest.raises(ConfigError, match=message):
+        experiment.training(config)

@@ -158,3 +158,16 @@ def test_a_folder_of_inputs_may_hold_a_link_that_leads_nowhere(tmp_path):
     later = (tmp_path / "run" / "results.json").stat().st_mtime + 5
     os.utime(sections, (later, later))
     assert f"{sections} changed since" in tasks.run(config, tmp_path / "run").summary
+
+
+def test_a_dataset_that_other_workers_write_is_no_input(tmp_path):
+    config = defaults.default("generate")
+    config.generate.directory = str(tmp_path / "dataset")
+    (tmp_path / "dataset").mkdir()
+    workdir.start(tmp_path / "run", config)
+    workdir.finish(tmp_path / "run", {})
+    later = (tmp_path / "run" / "results.json").stat().st_mtime + 5
+    os.utime(tmp_path / "dataset", (later, later))
+    assert workdir.newer_inputs(tmp_path / "run", config) == []
+    config.generate.priors = (str(tmp_path / "dataset"),)  # negative control: the same folder, read
+    assert workdir.newer_inputs(tmp_path / "run", config) == [str(tmp_path / "dataset")]

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from polymicros_jax.choice import clip
 from polymicros_jax.diffusion.preconditioning import Denoiser
 from polymicros_jax.orientation import representation
 from polymicros_jax.types import ArrayLike
@@ -53,7 +54,7 @@ class CrystalGuide:
 
         def guided(x: Float[ArrayLike, "*shape h"], sigma: Float[ArrayLike, ""] | float) -> Float[Array, "*shape h"]:
             estimate = denoise(x, sigma)
-            share = jnp.clip(jnp.log(self.sigma_off / sigma) / jnp.log(self.sigma_off / self.sigma_full), 0.0, 1.0)
+            share = clip(jnp.log(self.sigma_off / sigma) / jnp.log(self.sigma_off / self.sigma_full), 0.0, 1.0)
             origin = jnp.broadcast_to(jnp.asarray(self.origin, estimate.dtype), estimate.shape[-1:])
             origin = origin.reshape((1,) * (estimate.ndim - 1) + (-1,))
 

@@ -9,6 +9,7 @@ them the grains, stay. A few sweeps do the coarse work that would cost L-BFGS mo
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,10 @@ from jaxtyping import Array, Complex, Float
 # Modes weaker than this share of the strongest at the same wavenumber are left out of the inverse root: single
 # precision does not know their direction.
 _RANK_TOLERANCE = 1e-5
+
+# Accelerators would round the factors of a product to fewer digits.
+_einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+_matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def plane_roots(planes: Mapping[str, Float[Array, "_ _ h h"]]) -> dict[str, Complex[Array, "_ _ h h"]]:
@@ -78,8 +83,8 @@ def recolour(
                 continue
             # Conjugated, because f^{bg}(r) = <m^b(s) m^g(s+r)> has the transform conj(M_b) M_g / S.
             modes = jnp.conj(jnp.moveaxis(spectrum, axis, 2))
-            density = jnp.einsum("pqnb,pqng->pqbg", modes, jnp.conj(modes)) / (math.prod(grid) * grid[axis])
-            modes = jnp.einsum("pqbg,pqng->pqnb", _transport(density, roots[name]), modes)
+            density = _einsum("pqnb,pqng->pqbg", modes, jnp.conj(modes)) / (math.prod(grid) * grid[axis])
+            modes = _einsum("pqbg,pqng->pqnb", _transport(density, roots[name].astype(modes.dtype)), modes)
             spectrum = jnp.moveaxis(jnp.conj(modes), 2, axis)
         return spectrum, None
 
@@ -94,11 +99,15 @@ def _transport(density: Complex[Array, "p q h h"], root: Complex[Array, "p q h h
         kept = values > _RANK_TOLERANCE * values[..., -1:]
         return jnp.where(kept, 1.0 / jnp.sqrt(jnp.where(kept, values, 1.0)), 0.0)
 
-    return root @ _function_of_eigenvalues(root @ density @ root, inverse_root) @ root
+    return _product(root, _function_of_eigenvalues(_product(root, density, root), inverse_root), root)
+
+
+def _product(*factors: Complex[Array, "p q h h"]) -> Complex[Array, "p q h h"]:
+    return reduce(_matmul, factors)
 
 
 def _function_of_eigenvalues(
     matrix: Complex[Array, "p q h h"], function: Callable[[Array], Array]
 ) -> Complex[Array, "p q h h"]:
     values, vectors = jnp.linalg.eigh(matrix)
-    return (vectors * function(values)[..., None, :]) @ jnp.conj(jnp.swapaxes(vectors, -1, -2))
+    return _product(vectors * function(values)[..., None, :], jnp.conj(jnp.swapaxes(vectors, -1, -2)))

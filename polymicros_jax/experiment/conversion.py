@@ -38,7 +38,8 @@ def conversion(config: ConfigDict) -> Conversion:
     """Objects of a conversion.
 
     Raises:
-      ConfigError: no outputs, one in an unknown format, or a DAMASK geometry of a volume with holes.
+      ConfigError: no outputs, one in an unknown format, one that is no plain name or is there twice, or a DAMASK geometry
+        of a volume with holes.
       DataError: a volume that cannot be read.
     """
     section = config.convert
@@ -49,6 +50,10 @@ def conversion(config: ConfigDict) -> Conversion:
         raise ConfigError(f"convert.damask: found {section.damask!r}, accepted is a name in .vti that no output has")
     if not 0 <= section.grain_degrees < 60:
         raise ConfigError(f"convert.grain_degrees: found {section.grain_degrees}, accepted is 0 or an angle below 60")
+    names = [*section.outputs, *([section.damask] if section.damask else [])]
+    for name in names:
+        if Path(name).name != name or names.count(name) > 1:
+            raise ConfigError(f"convert.outputs: found {name!r}, accepted are names, no paths, each of them once")
     for name in section.outputs:
         if Path(name).suffix.lower() not in (*export.SUFFIXES, ""):
             raise ConfigError(

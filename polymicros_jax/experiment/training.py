@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,6 +33,9 @@ from polymicros_jax.training.mesh import build_mesh
 from polymicros_jax.training.prior import STORAGES, Prior, load_prior, read_card
 from polymicros_jax.training.step import Optimisation
 from polymicros_jax.types import Key
+
+RECORDS = ("config", "environment", "results", "latest")
+"""Names of files in the folder of a training that are no results."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +86,8 @@ def check_training(section: ConfigDict, kind: Representation) -> None:
 
     Raises:
       ConfigError: a distance of checkpoints, validations or patches for them, or a number of devices, below 1; nothing
-        to train on; a share of the dataset that is none; an unknown storage; augmentation that the representation has
-        not.
+        to train on; a share of the dataset that is none; a name that is none, or that of a file the run writes;
+        weights of volumes below 0, or all 0; an unknown storage; augmentation that the representation has not.
     """
     for key in ("validation_stride", "validate_every", "checkpoint_every", "devices_per_sample"):
         if section[key] < 1:
@@ -94,6 +98,14 @@ def check_training(section: ConfigDict, kind: Representation) -> None:
         raise ConfigError(f"train.dataset_share: found {section.dataset_share}, accepted is above 0 and below 1")
     if section.dataset and section.centre:
         raise ConfigError("train.centre: found True with a dataset, accepted is False: its fields keep their means")
+    if not section.name or Path(section.name).name != section.name or section.name in RECORDS:
+        raise ConfigError(
+            f"train.name: found {section.name!r}, accepted is a file name but {', '.join(RECORDS)}: the run's own"
+        )
+    if any(not 0 <= each.weight < np.inf for each in section.volumes):
+        raise ConfigError(f"train.volumes: weights {[each.weight for each in section.volumes]}, accepted is at least 0")
+    if section.volumes and not sum(each.weight for each in section.volumes):
+        raise ConfigError("train.volumes: found no weight above 0, accepted is at least one")
     if section.storage not in STORAGES:
         raise ConfigError(f"train.storage: found {section.storage!r}, accepted are {', '.join(STORAGES)}")
     if (section.symmetries or section.texture) and kind.sample_rotation is None:
@@ -194,6 +206,11 @@ def _initial(section: ConfigDict, kind: Representation, source: FieldSource, see
     key = jax.random.key(seed)
     initial = load_prior(section.initial) if section.initial else None
     if initial is not None and initial.representation == kind.name:
+        if section.centre != bool(read_card(section.initial).get("training", {}).get("centred", False)):
+            raise ConfigError(
+                f"train.centre: found {section.centre}, {section.initial} was trained with {not section.centre}: its "
+                "scales are those of such fields"
+            )
         if section.sigma_skip not in (initial.sigma_skip or 0.0, default("train").train.sigma_skip):
             raise ConfigError(
                 f"train.sigma_skip: found {section.sigma_skip}, {section.initial} keeps its {initial.sigma_skip}"
@@ -229,6 +246,14 @@ def continued(initial: Prior, section: ConfigDict, seed: int) -> Prior:
     how = {name: section.network[name] for name in COMPUTING}
     initial = dataclasses.replace(initial, network=dataclasses.replace(initial.network, **how))
     if not (section.network.detail or section.network.coarse):
+        usual = default_network()
+        for name in GROWING:
+            found, own = section.network[name], getattr(initial.network, name)
+            if found not in (own, usual[name]):
+                raise ConfigError(
+                    f"train.network.{name}: found {found}, {section.initial} keeps its {own} but where "
+                    "train.network.detail or train.network.coarse is set"
+                )
         return initial
     wanted = {name: section.network[name] for name in GROWING}
     try:

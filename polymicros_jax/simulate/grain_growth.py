@@ -126,7 +126,7 @@ def advance(
       ValueError: a width below `LEAST_WIDTH`, or an aspect that does not fit.
     """
     widths = width * checked_aspect(aspect, labels.ndim)
-    if widths.min() < LEAST_WIDTH:
+    if widths.min() < LEAST_WIDTH * (1 - 1e-9):  # a least width divided by an aspect and multiplied with it again
         raise ValueError(f"width {width}, aspect {aspect}: accepted is at least {LEAST_WIDTH} voxels along every axis")
     reach = np.ceil(REACH * widths).astype(np.int32)
     apart = np.maximum(2 * reach, reach + np.ceil(TAIL * widths).astype(np.int32))

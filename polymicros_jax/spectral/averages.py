@@ -132,7 +132,8 @@ def coherence_length(
             f"width: found {'none, the largest voxel edge' if width is None else width}, which leaves no shell beyond "
             "zero lag within half the shortest axis; accepted is a smaller one"
         )
-    own = jnp.diagonal(profile, axis1=-2, axis2=-1)
+    # Before dividing: an empty shell would hand the value at zero lag a derivative that is not a number.
+    own = _carry_forward(jnp.diagonal(profile, axis1=-2, axis2=-1))
     return crossing(radii, own / own[:1], threshold)
 
 
@@ -188,10 +189,11 @@ def _shell_average(
     shape = f.shape[:-2]
     edges = _edges(len(shape), spacing)
     thickness = float(edges.max()) if width is None else width
-    reach = min(n // 2 * edge for n, edge in zip(shape, edges, strict=True) if n > 1)
+    reach = min((n // 2 * edge for n, edge in zip(shape, edges, strict=True) if n > 1), default=0.0)
     shells = int(reach / thickness + 1e-9) + 1
     distance = np.linalg.norm(vectors, axis=-1)
-    index = np.rint(distance / thickness).astype(int)
+    # Halves go up: rounded to even they would leave every other shell with more lags than its neighbours.
+    index = np.floor(distance / thickness + (0.5 + 1e-9)).astype(int)
     kept = inside & (index < shells) & ((index > 0) | (distance == 0))
     # Lags outside the shells or the cone go to an extra bin that is dropped.
     index = np.where(kept, index, shells).reshape(-1)

@@ -90,6 +90,23 @@ def test_grains_of_a_set_are_further_apart_than_asked() -> None:
                 assert not ((member >= 0) & (other >= 0) & (member != other)).any()
 
 
+def test_grains_on_both_sides_of_a_block_cut_short_are_apart() -> None:
+    """17 voxels: the last block has one, so that two voxels over the wrap are more than a block apart."""
+    labels = np.zeros(17, int)
+    labels[[15, 0, 7]] = 1, 2, 3
+    sets, _ = packing.pack(labels, (4,))
+    assert sets[1] != sets[2]
+
+
+@pytest.mark.parametrize("aspect", [0.36, 0.82, 0.95])
+def test_the_least_width_fits_every_aspect(aspect: float) -> None:
+    """(2 / a) a is below 2 for these in floating point: no reason to refuse them."""
+    assert 2.0 / aspect * aspect < grain_growth.LEAST_WIDTH
+    labels = voronoi(0, (16, 16), 8)
+    moved, _ = grain_growth.advance(labels, 2.0 / aspect, aspect=(1.0, aspect))
+    assert set(np.unique(moved)) <= set(np.unique(labels))
+
+
 @pytest.mark.parametrize(("shape", "aspect"), [((20, 17), (1.0, 2.0)), ((9, 8, 7), None)])
 def test_a_voxel_belongs_to_the_nearest_point_of_the_periodic_box(
     shape: tuple[int, ...], aspect: tuple[float, ...] | None

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -146,3 +147,35 @@ def test_half_of_an_even_axis_lies_in_both_directions(shape, direction, edge):
         # Linear between 4 and 5 voxels, where the curvature is 0.37 / 4.9^2: off by at most 0.02 voxels... in length.
         found = float(averages.coherence_length(f, direction=direction, half_angle=0.01)[0])
         assert found == pytest.approx(4.9, abs=0.02)
+
+
+def test_the_gradient_over_empty_shells_is_that_of_finite_differences():
+    """Along the diagonal the first shell holds no lag: its value is carried, and so must be its derivative."""
+    with jax.enable_x64(True):
+        r = np.linalg.norm(averages._lag_vectors((12, 12, 12), None), axis=-1)
+        f = jnp.asarray(np.exp(-r / 3.0))[..., None, None]
+        direction = jnp.asarray(np.random.default_rng(0).normal(size=f.shape))
+
+        def length(f):
+            return averages.coherence_length(f, direction=(1, 1, 1)).sum()
+
+        step = 1e-6
+        difference = (length(f + step * direction) - length(f - step * direction)) / (2 * step)
+        # Truncation goes with the step squared, rounding with 1e-16 of the length over it.
+        assert float(jnp.vdot(jax.grad(length)(f), direction)) == pytest.approx(float(difference), rel=1e-7)
+
+
+def test_shells_take_halves_alike():
+    """Two lags a side and shell, but zero lag alone in the first: halves rounded to even would give 1 and 3."""
+    f = jnp.asarray(np.where(np.arange(32) % 2, 1.0, 0.0), jnp.float32)[:, None, None]  # 1 at lags of halves
+    radii, average = averages.radial_average(f, spacing=(0.5,), width=1.0)
+    np.testing.assert_array_equal(radii, np.arange(9))
+    # Shell j holds the distances j - 0.5 and j; of the last, 8, half an axis of 16 voxels comes once.
+    np.testing.assert_allclose(average[:, 0, 0], [0.0, *[0.5] * 7, 2 / 3], rtol=1e-6)
+
+
+def test_a_single_voxel_has_zero_lag_alone():
+    radii, average = averages.radial_average(np.full((1, 1, 1, 1, 1), 2.0))
+    assert (radii.tolist(), average.ravel().tolist()) == ([0.0], [2.0])
+    with pytest.raises(ValueError, match="no shell beyond zero lag"):
+        averages.coherence_length(np.ones((1, 1, 1, 1, 1)))
