@@ -38,8 +38,8 @@ def conversion(config: ConfigDict) -> Conversion:
     """Objects of a conversion.
 
     Raises:
-      ConfigError: no outputs, one in an unknown format, one that is no plain name or is there twice, or a DAMASK geometry
-        of a volume with holes.
+      ConfigError: no outputs, one in an unknown format, one that is no plain name or is there twice, or a DAMASK
+        geometry of a volume with holes.
       DataError: a volume that cannot be read.
     """
     section = config.convert
