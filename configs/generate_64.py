@@ -8,8 +8,8 @@ Command:  python -m polymicros_jax.main --config=configs/generate_64.py
           Two processes, one a core:  launch/generate_workers.sh 2 configs/generate_64.py runs/generate_64
           A few of 128^3: --config.generate.shape='(128,128,128)' --config.generate.covariances=2
           --config.generate.repeats=1 --workdir=runs/generate_128_cpu (four; five and a half minutes each on one core)
-Cost:     28 to 40 seconds a volume on one core, by its age: at most 73 minutes with two processes; killed and started
-          again it goes on.
+Cost:     28 to 40 seconds a volume on one core: 47 to 73 minutes with two processes; killed and started again it goes
+          on.
 Expect:   runs/generate_64/dataset, a zarr v3 store of 41 MB with its card.
 """
 

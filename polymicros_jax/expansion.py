@@ -41,7 +41,7 @@ BASELINE_BUDGET = 1000
 """Most gradient evaluations of the optimiser without a prior."""
 
 COLUMNS = (
-    Column("plane_rms", "error on matched planes, root mean square", digits=5),
+    Column("plane_rms", "error on matched planes, root mean square", digits=7),
     Column("largest_plane_error", "largest", digits=7),
     Column("unmatched_rms", "error on unmatched lags, share of the variance", digits=3),
     Column("mean_diameter", "mean grain diameter (voxels)", best=None),

@@ -149,7 +149,7 @@ def test_grains_are_numbered_without_damask_too(tmp_path: Path) -> None:
 
 def test_a_stack_becomes_a_folder_of_sections(tmp_path: Path) -> None:
     volume = scan(depth=3)
-    config = convert(volume.save(tmp_path / "scan.npz"), "sections", map_frame="edax")
+    config = convert(volume.save(tmp_path / "scan.npz"), "sections/", map_frame="edax")
     (folder,) = tasks.run(config, tmp_path / "run").files
     back = ebsd.read(folder, "edax", slice_spacing=1.0)
     assert back.shape == volume.shape
@@ -204,6 +204,10 @@ def _outside(folder: Path) -> ConfigDict:
     return convert(scan().save(folder / "scan.npz"), "../a.npz")
 
 
+def _above(folder: Path) -> ConfigDict:
+    return convert(scan(3).save(folder / "scan.npz"), "..", map_frame="edax")  # no ending: a folder of sections
+
+
 def _twice(folder: Path) -> ConfigDict:
     return convert(scan().save(folder / "scan.npz"), "a.npz", "a.npz")
 
@@ -249,6 +253,7 @@ def _truncated_file(folder: Path) -> ConfigDict:
     [
         (_unknown_suffix, ConfigError, r"convert\.outputs: found 'a\.stl', accepted endings are \.vti, \.dream3d"),
         (_outside, ConfigError, r"convert\.outputs: found '\.\./a\.npz', accepted are names, no paths"),
+        (_above, ConfigError, r"convert\.outputs: found '\.\.', accepted are names, no paths"),
         (_twice, ConfigError, r"convert\.outputs: found 'a\.npz', accepted are names, .* each of them once"),
         (_no_outputs, ConfigError, r"convert\.outputs: found none"),
         (_damask_with_a_hole, ConfigError, r"convert\.damask: the volume has 1 unobserved voxels.*convert\.fill=True"),

@@ -24,10 +24,10 @@ class ChannelMeans:
 
 
 def with_mean(x: Float[Array, "nx ny nz h"], mean: Float[Array, " h"]) -> Float[Array, "nx ny nz h"]:
-    """The field shifted to the given mean per channel.
+    """The field shifted to the given mean per channel, in its own precision.
 
     >>> x = with_mean(jnp.arange(4.0).reshape(4, 1, 1, 1), jnp.array([10.0]))
     >>> x.ravel().tolist()
     [8.5, 9.5, 10.5, 11.5]
     """
-    return x + (mean - jnp.mean(x, axis=(0, 1, 2)))[None, None, None, :]
+    return x + (jnp.asarray(mean, x.dtype) - jnp.mean(x, axis=(0, 1, 2)))[None, None, None, :]

@@ -182,6 +182,8 @@ def minimise(
     """
     if budget < LEAST_BUDGET:
         raise ValueError(f"budget = {budget}: accepted is at least {LEAST_BUDGET}, the start and one line search")
+    # In the precision of the field, whatever that of the targets.
+    planes = {name: jnp.asarray(plane, x.dtype) for name, plane in planes.items()}
     size = float(x[..., 0].size) ** 0.5
     # The Hessian of the summed squares is at most 8 stiffnesses per voxel. In these units it is at most one, so that
     # the first step of L-BFGS, along the gradient, has about the right length.

@@ -52,7 +52,7 @@ def conversion(config: ConfigDict) -> Conversion:
         raise ConfigError(f"convert.grain_degrees: found {section.grain_degrees}, accepted is 0 or an angle below 60")
     names = [*section.outputs, *([section.damask] if section.damask else [])]
     for name in names:
-        if Path(name).name != name or names.count(name) > 1:
+        if name == ".." or Path(name).name != name.removesuffix("/") or names.count(name) > 1:
             raise ConfigError(f"convert.outputs: found {name!r}, accepted are names, no paths, each of them once")
     for name in section.outputs:
         if Path(name).suffix.lower() not in (*export.SUFFIXES, ""):

@@ -206,7 +206,8 @@ def _initial(section: ConfigDict, kind: Representation, source: FieldSource, see
     key = jax.random.key(seed)
     initial = load_prior(section.initial) if section.initial else None
     if initial is not None and initial.representation == kind.name:
-        if section.centre != bool(read_card(section.initial).get("training", {}).get("centred", False)):
+        # A card that does not say is that of weights from elsewhere.
+        if section.centre != read_card(section.initial).get("training", {}).get("centred", section.centre):
             raise ConfigError(
                 f"train.centre: found {section.centre}, {section.initial} was trained with {not section.centre}: its "
                 "scales are those of such fields"

@@ -26,8 +26,8 @@ def radial_average(
 ) -> tuple[Float[np.ndarray, " r"], Float[Array, "r h h"]]:
     """Average over shells of equal distance.
 
-    Shell j holds the lags whose distance rounds to ``j width``; shell 0 is zero lag alone, and other lags shorter than
-    half a width are in none. Shells end at half the shortest axis, where they stop being whole.
+    Shell j holds the lags whose distance rounds to ``j width``, halves up; shell 0 is zero lag alone, and other lags
+    shorter than half a width are in none. Shells end at half the shortest axis, where they stop being whole.
 
     Args:
         f: statistics of all pairs.

@@ -48,9 +48,12 @@ def test_matches_to_1e_5_within_the_budget():
     assert abs(float(jnp.corrcoef(found.field.ravel(), REFERENCE.ravel())[0, 1])) < 0.5
 
 
-def test_single_precision_is_matched_where_double_is_on(x64):
+@pytest.mark.parametrize("precision", [jnp.float32, jnp.float64])
+def test_single_precision_is_matched_where_double_is_on(x64, precision):
+    """Targets of either precision; the field keeps its own."""
     assert REFERENCE.dtype == NOISE.dtype == jnp.float32
-    found = two_point(plane_covariances(REFERENCE), MEAN, budget=30).match(NOISE, 1e-3)
+    targets = plane_covariances(REFERENCE.astype(precision))
+    found = two_point(targets, MEAN.astype(precision), budget=30).match(NOISE, 1e-3)
     assert found.field.dtype == jnp.float32
     assert float(found.error) <= 1e-3
 
