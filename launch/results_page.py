@@ -24,8 +24,8 @@ Written by `python launch/results_page.py` from the runs of the configs named in
 are those of missing voxels alone. Weights and models of grains have not seen the regions they are scored on; grains
 that cross the cut between training and evaluation parts are known to both (docs/data_card.md). All tables are of the
 weights that ship. Faces of grains of fewer than 8 voxels are not counted. What is grown from maps depends on the last
-digits of its optimisation: draw 0 of 32^3 has come out with 34, 43 and 46 grains on two processors and after a change of
-rounding, its error on the planes with 0.022 to 0.023.
+digits of its optimisation: draw 0 of 32^3 has come out with 34, 43 and 46 grains, on two processors and after a change
+of rounding, and its error on the planes with 0.022 to 0.023.
 """
 
 Rows = Mapping[str, Mapping[str, Any]]
